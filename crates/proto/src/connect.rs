@@ -177,6 +177,22 @@ impl ConnectOptions {
     }
 }
 
+/// The JSON of a `CONNECT` for a log: without its secrets. What cannot be read is not shown.
+pub fn redacted(json: &[u8]) -> String {
+    const SECRETS: [&str; 6] = ["pass", "auth_token", "sig", "nkey", "proxy_sig", "jwt"];
+    match serde_json::from_slice::<Value>(json) {
+        Ok(Value::Object(mut fields)) => {
+            for (name, value) in &mut fields {
+                if SECRETS.contains(&name.to_ascii_lowercase().as_str()) {
+                    *value = Value::String("[REDACTED]".into());
+                }
+            }
+            Value::Object(fields).to_string()
+        }
+        _ => "[UNREADABLE]".into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +208,16 @@ mod tests {
         options.apply(b"null").unwrap();
         options.apply(b"{\"name\":\"\xff\"}").unwrap();
         assert_eq!(options.name, "\u{fffd}");
+    }
+
+    #[test]
+    fn secrets_do_not_reach_the_log() {
+        let shown = redacted(br#"{"user":"u","Pass":"p","auth_token":"t","sig":"s","nkey":"n","jwt":"j"}"#);
+        assert_eq!(
+            shown,
+            r#"{"Pass":"[REDACTED]","auth_token":"[REDACTED]","jwt":"[REDACTED]","nkey":"[REDACTED]","sig":"[REDACTED]","user":"u"}"#
+        );
+        assert_eq!(redacted(b"{\"pass\":\"x"), "[UNREADABLE]");
     }
 
     #[test]

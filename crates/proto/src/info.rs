@@ -95,6 +95,12 @@ impl ServerInfo {
     }
 }
 
+/// Whether the argument of an `INFO` that a client sent is at least a JSON object; the reference closes the
+/// connection otherwise.
+pub fn is_readable(json: &[u8]) -> bool {
+    serde_json::from_slice::<std::collections::HashMap<String, serde::de::IgnoredAny>>(json).is_ok()
+}
+
 fn is_false(value: &bool) -> bool {
     !*value
 }

@@ -1,6 +1,8 @@
 //! The parser against a script: every line of `tests/parse/*.txt` that starts with `>` is input, the lines
 //! below it are what the parser makes of it. `SONATA_REWRITE=1 cargo test -p sonata-proto` rewrites them.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fmt::Write as _;
 use std::path::Path;
 

@@ -1,0 +1,19 @@
+//! Who may: credentials, users, permissions and certificate mapping.
+//!
+//! Everything here is a plain value: no socket, no clock, no source of randomness. A server hands in what a client
+//! sent in its CONNECT (and, over TLS, the client's certificate) and takes out an [`Identity`](user::Identity) or
+//! the [`Reason`](user::Reason) why there is none. Work that takes milliseconds on purpose (bcrypt) is never done
+//! inside a call that answers at once: it comes out as a [`SlowCheck`](user::SlowCheck) to be run elsewhere.
+//!
+//! What is absent: user JWTs, account resolvers and auth callout (operator mode); account limits; everything that
+//! happens after a connection is bound to its account.
+
+pub mod certificate;
+pub mod connection_type;
+pub mod distinguished_name;
+pub mod nkey;
+pub mod password;
+mod pattern;
+pub mod permission;
+pub mod response;
+pub mod user;

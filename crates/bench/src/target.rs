@@ -1,0 +1,264 @@
+//! What the candidate must reach against the reference, as data.
+//!
+//! The numbers come from the prototype's measurements, with an allowance for what it did not do.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::metric::Metric;
+use crate::shape::{Case, Shape};
+
+/// One line of the table.
+#[derive(Debug, Clone)]
+pub struct Target {
+    shapes: &'static [Shape],
+    sizes: Range<usize>,
+    /// `None` for both encrypted and plain traffic.
+    tls: Option<bool>,
+    /// `None` for both pinned and free runs.
+    pinned: Option<bool>,
+    /// What is limited.
+    pub metric: Metric,
+    /// How.
+    pub limit: Limit,
+    /// A missed hint is shown and is not a failure: the figure is too noisy on a busy machine.
+    pub hint: bool,
+}
+
+/// A bound on a figure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Limit {
+    /// Candidate divided by reference is at most this.
+    RatioMax(f64),
+    /// Candidate divided by reference is at least this.
+    RatioMin(f64),
+    /// The candidate's value is at most this.
+    ValueMax(f64),
+}
+
+impl Limit {
+    fn holds(self, value: f64, ratio: Option<f64>) -> Option<bool> {
+        match self {
+            Self::RatioMax(limit) => ratio.map(|ratio| ratio <= limit),
+            Self::RatioMin(limit) => ratio.map(|ratio| ratio >= limit),
+            Self::ValueMax(limit) => Some(value <= limit),
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RatioMax(limit) => write!(f, "A/B <= {limit:.2}"),
+            Self::RatioMin(limit) => write!(f, "A/B >= {limit:.2}"),
+            Self::ValueMax(limit) => write!(f, "A <= {limit:.0}"),
+        }
+    }
+}
+
+/// How a figure stands to a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is reached.
+    Met,
+    /// It is missed, but the generator was the limit: the true ratio is higher.
+    ClientBound,
+    /// A hint is missed.
+    Noted,
+    /// It is missed.
+    Missed,
+}
+
+impl Verdict {
+    /// In tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::ClientBound => "client bound",
+            Self::Noted => "noted",
+            Self::Missed => "MISSED",
+        }
+    }
+}
+
+const PAIRED: &[Shape] = &[Shape::OneToOne, Shape::OneToEight, Shape::EightToEight];
+const FLOWS: &[Shape] = &[
+    Shape::Publish,
+    Shape::OneToOne,
+    Shape::OneToEight,
+    Shape::EightToEight,
+    Shape::Queue,
+    Shape::Wildcard,
+    Shape::IdleSubscriptions,
+    Shape::Accounts,
+];
+
+const TO_16: Range<usize> = 0..17;
+const TO_128: Range<usize> = 17..129;
+const SMALL: Range<usize> = 0..129;
+const TO_1_KIB: Range<usize> = 129..1025;
+const TO_8_KIB: Range<usize> = 1025..8193;
+const ABOVE_8_KIB: Range<usize> = 8193..usize::MAX;
+const ANY: Range<usize> = 0..usize::MAX;
+
+/// Every target, in the order of reports.
+pub fn targets() -> Vec<Target> {
+    use Limit::{RatioMax, RatioMin, ValueMax};
+    use Metric as M;
+    let plain = |shapes, sizes, metric, limit| Target {
+        shapes,
+        sizes,
+        tls: Some(false),
+        pinned: None,
+        metric,
+        limit,
+        hint: false,
+    };
+    let when = |pinned, target| Target { pinned: Some(pinned), ..target };
+    let encrypted = |target| Target { tls: Some(true), ..target };
+    let hint = |target| Target { hint: true, ..target };
+    const REQUESTS: &[Shape] = &[Shape::RequestReply];
+    const CHURN: &[Shape] = &[Shape::Churn];
+    vec![
+        plain(PAIRED, TO_16, M::CpuPerIn, RatioMax(0.15)),
+        plain(PAIRED, TO_128, M::CpuPerIn, RatioMax(0.25)),
+        plain(&[Shape::Publish], SMALL, M::CpuPerIn, RatioMax(0.20)),
+        plain(&[Shape::Queue, Shape::IdleSubscriptions], SMALL, M::CpuPerIn, RatioMax(0.25)),
+        plain(FLOWS, TO_1_KIB, M::CpuPerIn, RatioMax(0.55)),
+        plain(FLOWS, TO_8_KIB, M::CpuPerIn, RatioMax(0.95)),
+        plain(FLOWS, ABOVE_8_KIB, M::CpuPerIn, RatioMax(0.85)),
+        plain(FLOWS, SMALL, M::MessagesIn, RatioMin(4.0)),
+        plain(FLOWS, TO_1_KIB, M::MessagesIn, RatioMin(1.5)),
+        plain(FLOWS, ANY, M::MessagesIn, RatioMin(1.0)),
+        plain(CHURN, ANY, M::MessagesIn, RatioMin(1.0)),
+        plain(CHURN, ANY, M::Requests, RatioMin(1.0)),
+        plain(&[Shape::SlowReader], ANY, M::MessagesIn, RatioMin(1.0)),
+        when(true, plain(REQUESTS, ANY, M::LatencyP50, RatioMax(0.85))),
+        when(false, plain(REQUESTS, ANY, M::LatencyP50, RatioMax(0.65))),
+        when(false, hint(plain(REQUESTS, ANY, M::LatencyP99, RatioMax(0.80)))),
+        when(true, plain(REQUESTS, ANY, M::CpuPerRequest, RatioMax(0.75))),
+        when(false, plain(REQUESTS, ANY, M::CpuPerRequest, RatioMax(0.50))),
+        hint(plain(&[Shape::Paced], ANY, M::LatencyP99, RatioMax(1.0))),
+        plain(&[Shape::Start], ANY, M::ResidentAtStart, ValueMax(10.0)),
+        plain(&[Shape::Start], ANY, M::ResidentAtStart, RatioMax(0.4)),
+        plain(&[Shape::Idle], ANY, M::ResidentPerConnection, ValueMax(4096.0)),
+        plain(&[Shape::Idle], ANY, M::ResidentPerConnection, RatioMax(0.1)),
+        plain(&[Shape::Subscriptions], ANY, M::ResidentPerSubscription, RatioMax(0.5)),
+        encrypted(plain(FLOWS, ANY, M::CpuPerIn, RatioMax(1.0))),
+        encrypted(plain(FLOWS, ANY, M::MessagesIn, RatioMin(1.0))),
+        encrypted(plain(REQUESTS, ANY, M::LatencyP50, RatioMax(1.0))),
+    ]
+}
+
+/// The targets of one figure.
+pub fn targets_of(case: &Case, pinned: bool, metric: Metric) -> impl Iterator<Item = Target> {
+    let case = *case;
+    targets().into_iter().filter(move |target| {
+        target.metric == metric
+            && target.shapes.contains(&case.shape)
+            && case.has_size_in(&target.sizes)
+            && target.tls.is_none_or(|tls| tls == case.tls)
+            && target.pinned.is_none_or(|only| only == pinned)
+    })
+}
+
+/// Lowest ratio that two equal rates show by chance.
+const BOUND_RATIO_MIN: f64 = 0.9;
+
+impl Target {
+    /// How the candidate's `value` and its `ratio` to the reference stand; `None` if there is no ratio to judge.
+    pub fn judge(&self, value: f64, ratio: Option<f64>, client_bound: bool) -> Option<Verdict> {
+        let met = self.limit.holds(value, ratio)?;
+        // A bound generator hides how much faster the candidate is. If it is bound with both servers the rates are
+        // equal but for the noise; a candidate that is slower beyond that is not what keeps the generator busy.
+        let hidden = client_bound
+            && matches!(self.limit, Limit::RatioMin(_))
+            && ratio.is_some_and(|ratio| ratio >= BOUND_RATIO_MIN);
+        Some(match (met, self.hint) {
+            (true, _) => Verdict::Met,
+            (false, _) if hidden => Verdict::ClientBound,
+            (false, true) => Verdict::Noted,
+            (false, false) => Verdict::Missed,
+        })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shapes: Vec<_> = self.shapes.iter().map(|shape| shape.name()).collect();
+        let sizes = match (self.sizes.start, self.sizes.end) {
+            (0, usize::MAX) => "any size".to_owned(),
+            (0, end) => format!("up to {} B", end - 1),
+            (start, usize::MAX) => format!("from {start} B"),
+            (start, end) => format!("{start} to {} B", end - 1),
+        };
+        let pinned = match self.pinned {
+            Some(true) => ", pinned",
+            Some(false) => ", not pinned",
+            None => "",
+        };
+        let tls = if self.tls == Some(true) { ", TLS" } else { "" };
+        let hint = if self.hint { " (hint)" } else { "" };
+        let metric = self.metric.key();
+        write!(
+            f,
+            "{metric:<32} {:<12}{hint} for {}; {sizes}{pinned}{tls}",
+            self.limit.to_string(),
+            shapes.join(" ")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(shape: Shape, size: Option<usize>, tls: bool, pinned: bool, metric: Metric) -> Vec<Limit> {
+        targets_of(&Case { shape, size, tls }, pinned, metric).map(|target| target.limit).collect()
+    }
+
+    #[test]
+    fn each_size_has_its_own_cpu_limit() {
+        for shape in PAIRED {
+            for (size, limit) in [(16, 0.15), (128, 0.25), (1024, 0.55), (8192, 0.95), (65536, 0.85)] {
+                let found = limits(*shape, Some(size), false, true, Metric::CpuPerIn);
+                assert_eq!(found, [Limit::RatioMax(limit)], "{shape:?} {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn throughput_never_falls_below_the_reference() {
+        for shape in FLOWS {
+            let found = |size| limits(*shape, Some(size), false, false, Metric::MessagesIn);
+            assert_eq!(found(128), [Limit::RatioMin(4.0), Limit::RatioMin(1.0)]);
+            assert_eq!(found(1024), [Limit::RatioMin(1.5), Limit::RatioMin(1.0)]);
+            assert_eq!(found(65536), [Limit::RatioMin(1.0)]);
+        }
+    }
+
+    #[test]
+    fn pinned_and_encrypted_runs_have_their_own() {
+        let p50 = |tls, pinned| limits(Shape::RequestReply, Some(16), tls, pinned, Metric::LatencyP50);
+        assert_eq!(p50(false, true), [Limit::RatioMax(0.85)]);
+        assert_eq!(p50(false, false), [Limit::RatioMax(0.65)]);
+        assert_eq!(p50(true, true), [Limit::RatioMax(1.0)]);
+        assert_eq!(limits(Shape::OneToOne, Some(16), true, true, Metric::CpuPerIn), [Limit::RatioMax(1.0)]);
+    }
+
+    #[test]
+    fn verdicts() {
+        let judge = |limit, hint, value, ratio, bound| {
+            let target = Target { limit, hint, ..targets().swap_remove(0) };
+            target.judge(value, ratio, bound)
+        };
+        assert_eq!(judge(Limit::RatioMax(0.5), false, 1.0, Some(0.5), false), Some(Verdict::Met));
+        assert_eq!(judge(Limit::RatioMax(0.5), false, 1.0, Some(0.6), true), Some(Verdict::Missed));
+        assert_eq!(judge(Limit::RatioMax(0.5), true, 1.0, Some(0.6), false), Some(Verdict::Noted));
+        assert_eq!(judge(Limit::RatioMin(4.0), false, 1.0, Some(3.0), false), Some(Verdict::Missed));
+        assert_eq!(judge(Limit::RatioMin(4.0), false, 1.0, Some(3.0), true), Some(Verdict::ClientBound));
+        assert_eq!(judge(Limit::RatioMin(4.0), false, 1.0, Some(0.85), true), Some(Verdict::Missed));
+        assert_eq!(judge(Limit::ValueMax(10.0), false, 10.5, None, false), Some(Verdict::Missed));
+        assert_eq!(judge(Limit::RatioMax(0.5), false, 1.0, None, false), None);
+    }
+}

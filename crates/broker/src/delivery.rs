@@ -1,0 +1,290 @@
+//! Appending a run of messages to the buffers of their receivers.
+//!
+//! A *run* is a series of messages of one publisher on one route. Each receiving connection is locked once per run,
+//! not once per message. Runs with queue groups are delivered message by message, since each message picks its
+//! members.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::MutexGuard;
+
+use crate::account::Account;
+use crate::close::CloseReason;
+use crate::connection::{Connection, promise};
+use crate::outbound::{Full, Outbound, SHARED_BYTES_MIN};
+use crate::route::{Receiver, Route};
+use crate::shared::{Level, Shared};
+use crate::subscription::Subscription;
+use crate::worker::Worker;
+
+/// One message of a run: where its text is.
+#[derive(Debug, Clone)]
+pub(crate) struct Span {
+    /// What receivers get after their prefix: `[reply ][header size ]size CRLF headers payload CRLF`.
+    pub(crate) tail: Range<usize>,
+    /// `tail` counts in the worker's scratch space, not in the input.
+    pub(crate) scratch: bool,
+    /// Bytes of the reply subject at the start of `tail`; 0 is none.
+    pub(crate) reply_bytes: usize,
+    /// Bytes of the header block; 0 is none.
+    pub(crate) header_bytes: usize,
+    /// Bytes of headers and payload.
+    pub(crate) message_bytes: usize,
+}
+
+/// A run and what its delivery depends on.
+pub(crate) struct Run<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) account: &'a Account,
+    pub(crate) route: &'a Route,
+    pub(crate) input: &'a [u8],
+    pub(crate) publisher: &'a Arc<Connection>,
+    /// Whether the publisher's own subscriptions get its messages.
+    pub(crate) echo: bool,
+    /// Whether producers wait for slow receivers; otherwise those miss messages.
+    pub(crate) stall_producers: bool,
+    pub(crate) trace: bool,
+    pub(crate) now_ns: u64,
+}
+
+impl Run<'_> {
+    /// Delivers the worker's spans. True when somebody got something.
+    pub(crate) fn deliver(&self, worker: &mut Worker) -> bool {
+        let spans = std::mem::take(&mut worker.spans);
+        let scratch = std::mem::take(&mut worker.scratch);
+        let mut delivered = false;
+        if !self.route.is_empty() {
+            if self.route.queues().is_empty() {
+                delivered = self.deliver_plain(worker, &spans, &scratch);
+            } else {
+                for span in &spans {
+                    delivered |= self.deliver_plain(worker, std::slice::from_ref(span), &scratch);
+                    delivered |= self.deliver_queued(worker, span, &scratch);
+                }
+            }
+            self.remove_ended(worker);
+        }
+        worker.spans = spans;
+        worker.spans.clear();
+        worker.scratch = scratch;
+        worker.scratch.clear();
+        delivered
+    }
+
+    fn deliver_plain(&self, worker: &mut Worker, spans: &[Span], scratch: &[u8]) -> bool {
+        let shares = self.route.connection_count() > 1
+            && spans.iter().any(|span| span.message_bytes >= SHARED_BYTES_MIN);
+        let mut payloads: Vec<Option<Bytes>> = if shares { vec![None; spans.len()] } else { Vec::new() };
+        let mut delivered = false;
+        for receivers in self.route.plain_by_connection() {
+            delivered |= self.deliver_to_connection(worker, receivers, spans, scratch, &mut payloads);
+        }
+        delivered
+    }
+
+    /// Picks one member of each group; one that cannot take the message hands it to the next.
+    fn deliver_queued(&self, worker: &mut Worker, span: &Span, scratch: &[u8]) -> bool {
+        let mut delivered = false;
+        for group in self.route.queues() {
+            let start = worker.random_below(group.len());
+            let (late, early) = group.split_at(start);
+            delivered |= early.iter().chain(late).any(|member| {
+                self.deliver_to_connection(
+                    worker,
+                    std::slice::from_ref(member),
+                    std::slice::from_ref(span),
+                    scratch,
+                    &mut [],
+                )
+            });
+        }
+        delivered
+    }
+
+    /// `receivers` are subscriptions of one connection. They get the messages in order, each message before the
+    /// next one, as if there were no runs.
+    fn deliver_to_connection(
+        &self,
+        worker: &mut Worker,
+        receivers: &[Receiver],
+        spans: &[Span],
+        scratch: &[u8],
+        payloads: &mut [Option<Bytes>],
+    ) -> bool {
+        let Some(connection) = receivers.first().map(Receiver::connection) else { return false };
+        if !self.echo && Arc::ptr_eq(connection, self.publisher) {
+            return false;
+        }
+        let headers = connection.headers();
+        let mut outbound = connection.outbound().lock();
+        if outbound.closed {
+            return false;
+        }
+        let before = (outbound.messages, outbound.message_bytes, outbound.pending_bytes());
+        let mut full = false;
+        'messages: for (index, span) in spans.iter().enumerate() {
+            if !self.stall_producers && outbound.is_stalling() {
+                continue;
+            }
+            let text = if span.scratch { scratch } else { self.input };
+            for receiver in receivers {
+                if !count(&receiver.subscription, &mut worker.ended) {
+                    continue;
+                }
+                let tail = &text[span.tail.clone()];
+                let payload = payloads.get_mut(index).filter(|_| span.message_bytes >= SHARED_BYTES_MIN);
+                let appended = match (span.header_bytes > 0, headers) {
+                    (false, _) => self.append(
+                        &mut outbound,
+                        connection,
+                        self.route.prefix(receiver),
+                        tail,
+                        span,
+                        payload,
+                    ),
+                    (true, true) => {
+                        let prefix = self.route.header_prefix(receiver);
+                        self.append(&mut outbound, connection, prefix, tail, span, payload)
+                    }
+                    (true, false) => self.append_stripped(&mut outbound, connection, receiver, tail, span),
+                };
+                if appended.is_err() {
+                    full = true;
+                    break 'messages;
+                }
+                outbound.messages += 1;
+                outbound.message_bytes +=
+                    (span.message_bytes - if headers { 0 } else { span.header_bytes }) as u64;
+                if self.trace {
+                    self.trace_delivery(connection, receiver, headers, tail, span);
+                }
+            }
+        }
+        let delivered = outbound.messages > before.0;
+        worker.batch.out_messages += outbound.messages - before.0;
+        worker.batch.out_bytes += outbound.message_bytes - before.1;
+        worker.batch.appended_bytes += outbound.pending_bytes() - before.2;
+        self.after_append(worker, connection, outbound, delivered, full);
+        if delivered && connection.tracks_responses() {
+            for span in spans.iter().filter(|span| span.reply_bytes > 0) {
+                let text = if span.scratch { scratch } else { self.input };
+                connection
+                    .track_response(&text[span.tail.start..span.tail.start + span.reply_bytes], self.now_ns);
+            }
+        }
+        delivered
+    }
+
+    fn after_append(
+        &self,
+        worker: &mut Worker,
+        connection: &Arc<Connection>,
+        mut outbound: MutexGuard<'_, Outbound>,
+        delivered: bool,
+        full: bool,
+    ) {
+        if full {
+            drop(outbound);
+            connection.close(CloseReason::SlowConsumerPendingBytes);
+            return;
+        }
+        if self.stall_producers
+            && outbound.is_stalling()
+            && !worker.stalling.last().is_some_and(|last| Arc::ptr_eq(last, connection))
+        {
+            worker.stalling.push(connection.clone());
+        }
+        if delivered && promise(&mut outbound) {
+            worker.promised.push(connection.clone());
+        }
+    }
+
+    #[inline]
+    fn append(
+        &self,
+        outbound: &mut Outbound,
+        connection: &Connection,
+        prefix: &[u8],
+        tail: &[u8],
+        span: &Span,
+        payload: Option<&mut Option<Bytes>>,
+    ) -> Result<(), Full> {
+        let Some(payload) = payload else { return outbound.append(connection.pool(), prefix, tail) };
+        let (line, message) = tail.split_at(tail.len() - span.message_bytes - 2);
+        if outbound.pending_bytes() + prefix.len() + tail.len() > outbound.limit_bytes() {
+            return Err(Full);
+        }
+        outbound.append(connection.pool(), prefix, line)?;
+        outbound.append_shared(payload.get_or_insert_with(|| Bytes::copy_from_slice(message)).clone())
+    }
+
+    /// To a client that does not understand headers: the message without them, and its size without theirs.
+    fn append_stripped(
+        &self,
+        outbound: &mut Outbound,
+        connection: &Connection,
+        receiver: &Receiver,
+        tail: &[u8],
+        span: &Span,
+    ) -> Result<(), Full> {
+        let mut line = self.route.prefix(receiver).to_vec();
+        if span.reply_bytes > 0 {
+            line.extend_from_slice(&tail[..span.reply_bytes + 1]);
+        }
+        line.extend_from_slice(format!("{}\r\n", span.message_bytes - span.header_bytes).as_bytes());
+        let message = &tail[tail.len() - span.message_bytes - 2 + span.header_bytes..];
+        outbound.append(connection.pool(), &line, message)
+    }
+
+    /// Removes subscriptions that have had their last message.
+    fn remove_ended(&self, worker: &mut Worker) {
+        for subscription in worker.ended.drain(..) {
+            self.account.interest.remove(&subscription);
+            self.shared.stamps.touch(self.account.id(), subscription.subject());
+            subscription.connection().subscription_table().lock().remove(&subscription);
+        }
+    }
+
+    #[cold]
+    fn trace_delivery(
+        &self,
+        connection: &Connection,
+        receiver: &Receiver,
+        headers: bool,
+        tail: &[u8],
+        span: &Span,
+    ) {
+        let with_headers = span.header_bytes > 0 && headers;
+        let prefix =
+            if with_headers { self.route.header_prefix(receiver) } else { self.route.prefix(receiver) };
+        let line = &tail[..tail.len() - span.message_bytes - 4];
+        self.shared.log.write(
+            Level::Trace,
+            format_args!(
+                "{} - ->> [{}{}]",
+                connection.label(),
+                String::from_utf8_lossy(prefix),
+                String::from_utf8_lossy(line)
+            ),
+        );
+    }
+}
+
+/// Counts one message for the subscription, under its connection's lock; false when it has ended.
+#[inline]
+fn count(subscription: &Arc<Subscription>, ended: &mut Vec<Arc<Subscription>>) -> bool {
+    if subscription.is_closed() {
+        return false;
+    }
+    let delivered = subscription.delivered() + 1;
+    subscription.set_delivered(delivered);
+    let max = subscription.max();
+    if max > 0 && delivered >= max {
+        subscription.close();
+        ended.push(subscription.clone());
+        return delivered == max;
+    }
+    true
+}

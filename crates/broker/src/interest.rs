@@ -1,0 +1,203 @@
+//! Who in an account wants to hear what.
+//!
+//! Subscriptions to literal subjects, nearly all of them in practice, stand in hash tables and cost little more than
+//! themselves; only filters with wildcards stand in a trie. Both are read under read locks, and only when no cached
+//! [route](crate::route) answers, so that subscribing and unsubscribing do not stop publishers.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use parking_lot::RwLock;
+use sonata_subject::{has_wildcard, tokens};
+
+use crate::subscription::Subscription;
+use crate::trie::{Node, remove_from};
+
+/// Tables for literal subjects. Several, so that a table that must grow holds up few.
+const SHARDS: usize = 16;
+
+/// The subscriptions of one account.
+#[derive(Debug)]
+pub struct Interest {
+    literals: [RwLock<HashTable<Members>>; SHARDS],
+    wildcards: RwLock<Node>,
+    hasher: FixedState,
+    literal_count: AtomicUsize,
+    wildcard_count: AtomicUsize,
+    inserts: AtomicU64,
+    removes: AtomicU64,
+    searches: AtomicU64,
+}
+
+/// Subscriptions to one subject. One is the common case and costs no list.
+#[derive(Debug)]
+enum Members {
+    One(Arc<Subscription>),
+    Many(Box<Vec<Arc<Subscription>>>),
+}
+
+/// The answer to a search.
+#[derive(Debug, Default)]
+pub struct Matches {
+    /// Subscriptions that get every message.
+    pub plain: Vec<Arc<Subscription>>,
+    /// Members of queue groups, in no order.
+    pub queued: Vec<Arc<Subscription>>,
+}
+
+/// Sizes and counts since the start.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct InterestCounts {
+    /// Subscriptions to literal subjects.
+    pub literals: usize,
+    /// Subscriptions with wildcards.
+    pub wildcards: usize,
+    /// Subscriptions made.
+    pub inserts: u64,
+    /// Subscriptions removed.
+    pub removes: u64,
+    /// Searches, which is what no cached route answered.
+    pub searches: u64,
+}
+
+impl Interest {
+    /// No interest. The seed keeps outsiders from choosing collisions.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            literals: std::array::from_fn(|_| RwLock::new(HashTable::new())),
+            wildcards: RwLock::new(Node::default()),
+            hasher: FixedState::with_seed(seed),
+            literal_count: AtomicUsize::new(0),
+            wildcard_count: AtomicUsize::new(0),
+            inserts: AtomicU64::new(0),
+            removes: AtomicU64::new(0),
+            searches: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds a subscription. Its subject must be valid.
+    pub fn insert(&self, subscription: Arc<Subscription>) {
+        self.inserts.fetch_add(1, Ordering::Relaxed);
+        if has_wildcard(subscription.subject()) {
+            self.wildcard_count.fetch_add(1, Ordering::Relaxed);
+            self.wildcards.write().insert(tokens(subscription.clone().subject()), subscription);
+            return;
+        }
+        self.literal_count.fetch_add(1, Ordering::Relaxed);
+        let hash = self.hasher.hash_one(subscription.subject());
+        let mut table = self.literals[shard(hash)].write();
+        let same = |members: &Members| members.subject() == subscription.subject();
+        match table.entry(hash, same, |members| self.hasher.hash_one(members.subject())) {
+            Entry::Occupied(mut entry) => entry.get_mut().push(subscription),
+            Entry::Vacant(entry) => {
+                entry.insert(Members::One(subscription));
+            }
+        }
+    }
+
+    /// Removes a subscription; false when it is not there.
+    pub fn remove(&self, subscription: &Arc<Subscription>) -> bool {
+        let removed = if has_wildcard(subscription.subject()) {
+            let removed = self.wildcards.write().remove(tokens(subscription.subject()), subscription);
+            self.wildcard_count.fetch_sub(usize::from(removed), Ordering::Relaxed);
+            removed
+        } else {
+            let removed = self.remove_literal(subscription);
+            self.literal_count.fetch_sub(usize::from(removed), Ordering::Relaxed);
+            removed
+        };
+        self.removes.fetch_add(u64::from(removed), Ordering::Relaxed);
+        removed
+    }
+
+    fn remove_literal(&self, subscription: &Arc<Subscription>) -> bool {
+        let hash = self.hasher.hash_one(subscription.subject());
+        let mut table = self.literals[shard(hash)].write();
+        let same = |members: &Members| members.subject() == subscription.subject();
+        let Ok(mut entry) = table.find_entry(hash, same) else { return false };
+        let (removed, empty) = match entry.get_mut() {
+            Members::One(one) => (Arc::ptr_eq(one, subscription), Arc::ptr_eq(one, subscription)),
+            Members::Many(many) => (remove_from(many, subscription), many.is_empty()),
+        };
+        if empty {
+            entry.remove();
+            if table.len() * 8 < table.capacity() {
+                table.shrink_to(0, |members| self.hasher.hash_one(members.subject()));
+            }
+        }
+        removed
+    }
+
+    /// Adds every subscription that matches `subject` to `matches`.
+    pub fn collect(&self, subject: &[u8], matches: &mut Matches) {
+        self.searches.fetch_add(1, Ordering::Relaxed);
+        let hash = self.hasher.hash_one(subject);
+        match self.literals[shard(hash)].read().find(hash, |members| members.subject() == subject) {
+            Some(Members::One(one)) => matches.push(one),
+            Some(Members::Many(many)) => many.iter().for_each(|subscription| matches.push(subscription)),
+            None => {}
+        }
+        if self.wildcard_count.load(Ordering::Relaxed) > 0 {
+            self.wildcards.read().collect(tokens(subject), matches);
+        }
+    }
+
+    /// Shows every subscription, for monitoring. Holds one read lock at a time.
+    pub fn for_each(&self, mut visit: impl FnMut(&Arc<Subscription>)) {
+        for table in &self.literals {
+            for members in table.read().iter() {
+                match members {
+                    Members::One(one) => visit(one),
+                    Members::Many(many) => many.iter().for_each(&mut visit),
+                }
+            }
+        }
+        self.wildcards.read().for_each(&mut visit);
+    }
+
+    /// Sizes and counts.
+    pub fn counts(&self) -> InterestCounts {
+        InterestCounts {
+            literals: self.literal_count.load(Ordering::Relaxed),
+            wildcards: self.wildcard_count.load(Ordering::Relaxed),
+            inserts: self.inserts.load(Ordering::Relaxed),
+            removes: self.removes.load(Ordering::Relaxed),
+            searches: self.searches.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn shard(hash: u64) -> usize {
+    // The table itself uses the top and bottom bits.
+    (hash >> 32) as usize % SHARDS
+}
+
+impl Members {
+    fn subject(&self) -> &[u8] {
+        match self {
+            Self::One(one) => one.subject(),
+            Self::Many(many) => many.first().map_or(b"", |first| first.subject()),
+        }
+    }
+
+    fn push(&mut self, subscription: Arc<Subscription>) {
+        match self {
+            Self::One(one) => *self = Self::Many(Box::new(vec![one.clone(), subscription])),
+            Self::Many(many) => many.push(subscription),
+        }
+    }
+}
+
+impl Matches {
+    pub(crate) fn push(&mut self, subscription: &Arc<Subscription>) {
+        if subscription.queue().is_some() {
+            self.queued.push(subscription.clone());
+        } else {
+            self.plain.push(subscription.clone());
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! One subscription of one connection.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use sonata_auth::permission::{DeliveryFilter, Permissions};
+
+use crate::connection::Connection;
+
+/// A subscription, shared by its connection, the interest of its account, and the routes that lead to it.
+///
+/// The counters are written only under the lock of the connection's outbound buffer.
+pub struct Subscription {
+    connection: Arc<Connection>,
+    /// Subject, queue group and sid, one after the other, in one allocation.
+    text: Box<[u8]>,
+    subject_bytes: u32,
+    queue_bytes: u32,
+    /// What each message must pass before it is delivered.
+    filter: Option<Box<(Arc<Permissions>, DeliveryFilter)>>,
+    delivered: AtomicU64,
+    /// Messages after which the subscription ends; 0 is never.
+    max: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Subscription {
+    /// A subscription that has received nothing.
+    pub fn new(
+        connection: Arc<Connection>,
+        subject: &[u8],
+        queue: Option<&[u8]>,
+        sid: &[u8],
+        filter: Option<(Arc<Permissions>, DeliveryFilter)>,
+    ) -> Self {
+        let queue = queue.unwrap_or_default();
+        Self {
+            connection,
+            text: [subject, queue, sid].concat().into_boxed_slice(),
+            subject_bytes: subject.len() as u32,
+            queue_bytes: queue.len() as u32,
+            filter: filter.map(Box::new),
+            delivered: AtomicU64::new(0),
+            max: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Whose it is.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// Subject or filter.
+    pub fn subject(&self) -> &[u8] {
+        &self.text[..self.subject_bytes as usize]
+    }
+
+    /// Queue group.
+    pub fn queue(&self) -> Option<&[u8]> {
+        let start = self.subject_bytes as usize;
+        (self.queue_bytes > 0).then(|| &self.text[start..start + self.queue_bytes as usize])
+    }
+
+    /// The client's name for it.
+    pub fn sid(&self) -> &[u8] {
+        &self.text[(self.subject_bytes + self.queue_bytes) as usize..]
+    }
+
+    /// Whether the permissions of its user let it receive messages on `subject`.
+    pub fn may_receive(&self, subject: &[u8]) -> bool {
+        match self.filter.as_deref() {
+            Some((permissions, filter)) => permissions.can_deliver(*filter, subject, self.queue()),
+            None => true,
+        }
+    }
+
+    /// Messages delivered so far.
+    pub fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
+    }
+
+    /// Messages after which it ends; 0 is never.
+    pub fn max(&self) -> u64 {
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has ended.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_delivered(&self, delivered: u64) {
+        self.delivered.store(delivered, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_max(&self, max: u64) {
+        self.max.store(max, Ordering::Relaxed);
+    }
+
+    /// Ends it; true for the one caller who did.
+    pub(crate) fn close(&self) -> bool {
+        !self.closed.swap(true, Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("subject", &self.subject().escape_ascii().to_string())
+            .field("queue", &self.queue().map(|queue| queue.escape_ascii().to_string()))
+            .field("sid", &self.sid().escape_ascii().to_string())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,107 @@
+//! What one thread uses while it serves connections, one after the other.
+
+use std::sync::Arc;
+
+use crate::connection::{Connection, Flushed};
+use crate::outbound::Writing;
+use crate::route::RouteCache;
+use crate::subscription::Subscription;
+
+/// Bytes that one batch may append for others before its connection's turn ends, so that a wide fan-out does not
+/// keep a thread for long.
+pub(crate) const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Caches and scratch space of a thread. Holds nothing of a connection between batches but cached routes.
+#[derive(Debug)]
+pub struct Worker {
+    pub(crate) routes: RouteCache,
+    /// Connections that this batch appended to and has promised to flush.
+    pub(crate) promised: Vec<Arc<Connection>>,
+    /// Connections of this batch that are near their limit.
+    pub(crate) stalling: Vec<Arc<Connection>>,
+    /// Subscriptions that have had all their messages and are still to be removed.
+    pub(crate) ended: Vec<Arc<Subscription>>,
+    /// Text of operations that cannot be sent on as they came.
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) spans: Vec<crate::delivery::Span>,
+    pub(crate) batch: Batch,
+    writing: Writing,
+    random: u64,
+}
+
+/// What one batch has done so far.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) in_messages: u64,
+    pub(crate) in_bytes: u64,
+    pub(crate) out_messages: u64,
+    pub(crate) out_bytes: u64,
+    pub(crate) route_hits: u64,
+    pub(crate) route_misses: u64,
+    /// Bytes appended for others.
+    pub(crate) appended_bytes: usize,
+}
+
+impl Worker {
+    /// A worker with empty caches. The seed feeds hashing and the choice of queue members.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            routes: RouteCache::new(seed),
+            promised: Vec::new(),
+            stalling: Vec::new(),
+            ended: Vec::new(),
+            scratch: Vec::new(),
+            spans: Vec::new(),
+            batch: Batch::default(),
+            writing: Writing::default(),
+            random: seed | 1,
+        }
+    }
+
+    /// Writes out what the batch appended, one attempt per receiver; the rest is left to their own tasks.
+    pub fn flush(&mut self, now_ns: u64) {
+        for connection in self.promised.drain(..) {
+            if connection.flush(&mut self.writing, now_ns) == Flushed::More {
+                connection.hand_over();
+            }
+        }
+    }
+
+    /// Connections that the batch appended to.
+    pub fn receivers(&self) -> usize {
+        self.promised.len()
+    }
+
+    /// A receiver that the connection of the last batch should wait for before it reads on, if any: the one nearest
+    /// to its limit of those that were near it.
+    ///
+    /// Waiting for one slow receiver would make all others wait as well, so it is done only when a good part of the
+    /// batch's receivers (a quarter) are slow; otherwise the slow ones are left to their limit.
+    pub fn take_stalling(&mut self, receivers: usize) -> Option<Arc<Connection>> {
+        let stalling = std::mem::take(&mut self.stalling);
+        (stalling.len() * 4 >= receivers).then(|| stalling.into_iter().next()).flatten()
+    }
+
+    /// Cached routes.
+    pub fn cached_routes(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Forgets cached routes.
+    pub fn clear_routes(&mut self) {
+        self.routes.clear();
+    }
+
+    /// Where writers keep the pieces they hold.
+    pub fn writing(&mut self) -> &mut Writing {
+        &mut self.writing
+    }
+
+    /// A number below `bound`, good enough to spread load (xorshift).
+    pub(crate) fn random_below(&mut self, bound: usize) -> usize {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        ((self.random >> 32) as usize * bound) >> 32
+    }
+}

@@ -1,0 +1,258 @@
+//! What a new configuration changes in a running server, and what it must not change.
+//!
+//! Every row of the table says how it reloads; this walks the rows and compares the two meanings. The
+//! server then logs [`Change::log`] for each change and renews what the [`Apply`]s name. If anything is
+//! refused, nothing is changed at all.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::duration;
+use crate::options::{HandshakeFirst, Options};
+use crate::table;
+
+/// Compares what runs with what the file now means. `old.port` must be the port that was bound.
+///
+/// Accounts, users, tags and the like are compared as they are; the order of users and accounts is not a
+/// difference. TLS counts as changed whenever it is on, since its files may have changed.
+///
+/// # Errors
+/// All options that differ and may not.
+pub fn compare(old: &Options, new: &Options) -> Result<Vec<Change>, Vec<Refusal>> {
+    let mut comparison = Comparison { changes: Vec::new(), refusals: Vec::new() };
+    for row in table::ROWS {
+        match row.reload {
+            Reload::Live { label, apply, show } => {
+                if show(old) != show(new) {
+                    comparison.change(row.name, apply, format!("Reloaded: {label} = {}", show(new)));
+                }
+            }
+            Reload::Fixed { field, show } => comparison.refuse_difference(field, show(old), show(new)),
+            Reload::Special(compare) => compare(old, new, &mut comparison),
+            Reload::ElsewhereInTable | Reload::Ignored | Reload::NotBuilt => {}
+        }
+    }
+    match comparison.refusals.is_empty() {
+        true => Ok(comparison.changes),
+        false => Err(comparison.refusals),
+    }
+}
+
+/// One option with a new value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The option's name in the table.
+    pub option: &'static str,
+    /// What of the server must be renewed.
+    pub apply: Apply,
+    /// The line for the log.
+    pub log: String,
+}
+
+/// What a change touches. The new options are in force at once; this says what else has to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Apply {
+    /// Only the new options.
+    Nothing,
+    /// The logger and the trace flags of connections.
+    Logging,
+    /// Certificates and TLS rules, for new connections; pinned certificates for existing ones too.
+    Tls,
+    /// Accounts and users: connections that would not be let in any more are closed.
+    Authorization,
+    /// Connections over the new limit are closed, newest first.
+    MaxConnections,
+    /// Limits and timers that connections hold a copy of.
+    ClientLimits,
+    /// The addresses told to clients; they get a new INFO.
+    ClientAdvertise,
+    /// The file with the process id is written anew.
+    PidFile,
+    /// The file with the ports is removed and written anew.
+    PortsFile,
+    /// What monitoring and statistics say about the server.
+    Monitoring,
+}
+
+/// An option that differs but may not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The option as the original's message calls it.
+    pub field: &'static str,
+    /// The value in force.
+    pub old: String,
+    /// The value that was asked for.
+    pub new: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "config reload not supported for {}: old={}, new={}", self.field, self.old, self.new)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// How an option behaves in a reload; one per row of the table.
+pub(crate) enum Reload {
+    /// A new value is taken and logged. Two values are equal when they are shown equally.
+    Live { label: &'static str, apply: Apply, show: fn(&Options) -> String },
+    /// A new value is refused.
+    Fixed { field: &'static str, show: fn(&Options) -> String },
+    /// Something of its own.
+    Special(fn(&Options, &Options, &mut Comparison)),
+    /// A second way to say what other rows say.
+    ElsewhereInTable,
+    /// Without effect as yet, whatever it says.
+    Ignored,
+    /// Cannot be set.
+    NotBuilt,
+}
+
+/// What was found so far.
+pub(crate) struct Comparison {
+    changes: Vec<Change>,
+    refusals: Vec<Refusal>,
+}
+
+impl Comparison {
+    fn change(&mut self, option: &'static str, apply: Apply, log: impl Into<String>) {
+        self.changes.push(Change { option, apply, log: log.into() });
+    }
+
+    fn refuse_difference(&mut self, field: &'static str, old: String, new: String) {
+        if old != new {
+            self.refusals.push(Refusal { field, old, new });
+        }
+    }
+}
+
+/// A port may change to "any", which the running one satisfies.
+pub(crate) fn port(old: &Options, new: &Options, comparison: &mut Comparison) {
+    if new.port != 0 {
+        comparison.refuse_difference("Port", old.port.to_string(), new.port.to_string());
+    }
+}
+
+pub(crate) fn client_advertise(old: &Options, new: &Options, comparison: &mut Comparison) {
+    if old.client_advertise != new.client_advertise {
+        let address = new.client_advertise.as_deref().unwrap_or_default();
+        // The word "Reload" instead of "Reloaded" is the original's.
+        let log = format!("Reload: client_advertise = {address}");
+        comparison.change("client_advertise", Apply::ClientAdvertise, log);
+    }
+}
+
+pub(crate) fn tags(old: &Options, new: &Options, comparison: &mut Comparison) {
+    if old.server_tags != new.server_tags {
+        comparison.change("server_tags", Apply::Monitoring, "Reloaded: tags");
+    }
+}
+
+pub(crate) fn metadata(old: &Options, new: &Options, comparison: &mut Comparison) {
+    if old.server_metadata != new.server_metadata {
+        comparison.change("server_metadata", Apply::Monitoring, "Reloaded: metadata");
+    }
+}
+
+pub(crate) fn no_fast_producer_stall(old: &Options, new: &Options, comparison: &mut Comparison) {
+    if old.no_fast_producer_stall != new.no_fast_producer_stall {
+        let log = match new.no_fast_producer_stall {
+            true => "Reloaded: fast producers will not be stalled",
+            false => "Reloaded: fast producers will be stalled",
+        };
+        comparison.change("no_fast_producer_stall", Apply::Nothing, log);
+    }
+}
+
+pub(crate) fn tls(old: &Options, new: &Options, comparison: &mut Comparison) {
+    let (none, before, after) = (Default::default(), old.tls.as_ref(), new.tls.as_ref());
+    if before.is_some() || after.is_some() {
+        let state = if after.is_some() { "enabled" } else { "disabled" };
+        comparison.change("tls", Apply::Tls, format!("Reloaded: tls = {state}"));
+    }
+    let (before, after) = (before.unwrap_or(&none), after.unwrap_or(&none));
+    if before.timeout != after.timeout {
+        let log = format!("Reloaded: tls timeout = {}", after.timeout.as_secs_f64());
+        comparison.change("tls", Apply::Tls, log);
+    }
+    if before.pinned_certs != after.pinned_certs {
+        comparison.change("tls", Apply::Tls, format!("Reloaded: {} pinned_certs", after.pinned_certs.len()));
+    }
+    let first = |tls: &crate::options::Tls| tls.handshake_first != HandshakeFirst::Off;
+    if first(before) != first(after) {
+        comparison.change(
+            "tls",
+            Apply::Tls,
+            format!("Reloaded: Client TLS handshake first: {}", first(after)),
+        );
+    }
+    let delay = |tls: &crate::options::Tls| match tls.handshake_first {
+        HandshakeFirst::Auto(delay) => delay,
+        _ => Duration::ZERO,
+    };
+    if delay(before) != delay(after) {
+        let delay = duration::show(delay(after));
+        let log = format!("Reloaded: Client TLS handshake first fallback delay: {delay}");
+        comparison.change("tls", Apply::Tls, log);
+    }
+    let map = |tls: &crate::options::Tls| tls.verify_and_map.to_string();
+    comparison.refuse_difference("TLSMap", map(before), map(after));
+    let rate = |tls: &crate::options::Tls| tls.connection_rate_limit.unwrap_or(0).to_string();
+    comparison.refuse_difference("TLSRateLimit", rate(before), rate(after));
+}
+
+pub(crate) fn authorization(old: &Options, new: &Options, comparison: &mut Comparison) {
+    let mut note = |differs: bool, log: String| {
+        if differs {
+            comparison.change(
+                "authorization",
+                Apply::Authorization,
+                format!("Reloaded: authorization {log}"),
+            );
+        }
+    };
+    let (before, after) = (&old.authorization, &new.authorization);
+    note(sorted(&old.nkeys, |u| &u.nkey) != sorted(&new.nkeys, |u| &u.nkey), "nkey users".to_owned());
+    note(sorted(&old.users, |u| &u.name) != sorted(&new.users, |u| &u.name), "users".to_owned());
+    note(before.user != after.user, "username".to_owned());
+    note(before.password != after.password, "password".to_owned());
+    note(before.token != after.token, "token".to_owned());
+    let timeout = new.auth_timeout();
+    note(old.auth_timeout() != timeout, format!("timeout = {}", timeout.as_secs_f64()));
+}
+
+pub(crate) fn accounts(old: &Options, new: &Options, comparison: &mut Comparison) {
+    if sorted(&old.accounts, |a| &a.name) != sorted(&new.accounts, |a| &a.name) {
+        comparison.change("accounts", Apply::Authorization, "Reloaded: accounts");
+    }
+}
+
+/// May only go away, together with the user it names.
+pub(crate) fn no_auth_user(old: &Options, new: &Options, comparison: &mut Comparison) {
+    let (before, after) = (old.no_auth_user.as_deref(), new.no_auth_user.as_deref());
+    let user_is_gone = !new.users.iter().any(|user| Some(user.name.as_str()) == before);
+    if before == after {
+        return;
+    }
+    if before.is_some() && after.is_none() && user_is_gone {
+        // The users have changed as well, and that is what gets logged and applied.
+        return;
+    }
+    let shown = |name: Option<&str>| name.unwrap_or_default().to_owned();
+    comparison.refuse_difference("NoAuthUser", shown(before), shown(after));
+}
+
+/// May only be said in another way: `$SYS`, or nothing.
+pub(crate) fn system_account(old: &Options, new: &Options, comparison: &mut Comparison) {
+    if old.system_account_name() != new.system_account_name() {
+        let shown = |options: &Options| options.system_account.clone().unwrap_or_default();
+        comparison.refuse_difference("SystemAccount", shown(old), shown(new));
+    }
+}
+
+fn sorted<T>(items: &[T], name: fn(&T) -> &String) -> Vec<&T> {
+    let mut items: Vec<&T> = items.iter().collect();
+    items.sort_by_key(|item| name(item));
+    items
+}

@@ -1,0 +1,109 @@
+//! What all tasks of one server share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
+use sonata_broker::shared::Shared;
+use sonata_conf::options::Options;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::connections::Connections;
+use crate::identity::Identity;
+use crate::logger::Logger;
+use crate::slow::SlowChecks;
+use crate::tls::TlsSetup;
+use crate::workers::Workers;
+
+/// See the module.
+pub(crate) struct Inner {
+    pub(crate) clock: Clock,
+    pub(crate) identity: Identity,
+    pub(crate) options: ArcSwap<Options>,
+    /// When the configuration was loaded, nanoseconds since 1970.
+    pub(crate) loaded_unix_ns: AtomicU64,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) logger: Arc<Logger>,
+    pub(crate) tls: ArcSwapOption<TlsSetup>,
+    pub(crate) connections: Connections,
+    pub(crate) workers: Workers,
+    pub(crate) slow_checks: SlowChecks,
+    pub(crate) stage: watch::Sender<Stage>,
+    pub(crate) bound: Mutex<Bound>,
+    pub(crate) http_requests: crate::monitoring::RequestCounts,
+    next_connection_id: AtomicU64,
+}
+
+/// Where a server is in its life. Only ever goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// Accepting clients.
+    Running,
+    /// Accepting nobody, sending clients away.
+    LameDuck,
+    /// Going down.
+    Stopping,
+    /// Down.
+    Stopped,
+}
+
+/// Addresses that are being listened on.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Bound {
+    pub(crate) clients: Option<SocketAddr>,
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) https: Option<SocketAddr>,
+}
+
+impl Inner {
+    #[allow(clippy::too_many_arguments, reason = "called once, with everything that a server is made of")]
+    pub(crate) fn new(
+        clock: Clock,
+        identity: Identity,
+        options: Options,
+        shared: Arc<Shared>,
+        logger: Arc<Logger>,
+        tls: Option<Arc<TlsSetup>>,
+    ) -> Arc<Self> {
+        let closed_max = usize::try_from(options.max_closed_clients).unwrap_or(usize::MAX);
+        Arc::new(Self {
+            identity,
+            loaded_unix_ns: AtomicU64::new(clock.now_unix_ns().max(0) as u64),
+            clock,
+            options: ArcSwap::from_pointee(options),
+            shared,
+            logger,
+            tls: ArcSwapOption::from(tls),
+            connections: Connections::new(closed_max),
+            workers: Workers::default(),
+            slow_checks: SlowChecks::new(),
+            stage: watch::Sender::new(Stage::Running),
+            bound: Mutex::default(),
+            http_requests: crate::monitoring::RequestCounts::default(),
+            // The original's first client has a number above 1 as well; clients only need it to be unique.
+            next_connection_id: AtomicU64::new(4),
+        })
+    }
+
+    pub(crate) fn next_connection_id(&self) -> u64 {
+        self.next_connection_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn write_deadline_ns(&self) -> u64 {
+        u64::try_from(self.options.load().write_deadline.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Moves on to a later stage; false when the server was there already.
+    pub(crate) fn enter(&self, stage: Stage) -> bool {
+        self.stage.send_if_modified(|now| {
+            let later = *now < stage;
+            if later {
+                *now = stage;
+            }
+            later
+        })
+    }
+}

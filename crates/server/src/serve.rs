@@ -1,0 +1,512 @@
+//! The life of one connection: greeting, PROXY header, TLS, and then its turns until it ends.
+//!
+//! Everything that can wake the task is polled in [`Task::poll`]: somebody called (closed it, left it bytes to write,
+//! changed the settings), its one timer, its socket in either direction, the outcome of a slow password check, room
+//! in a receiver it was held back for.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use sonata_auth::certificate::PeerCertificate;
+use sonata_auth::connection_type::ConnectionType;
+use sonata_auth::nkey::Nonce;
+use sonata_auth::user::{Outcome, SlowCheck};
+use sonata_broker::client::{Arrival, Client, TlsState};
+use sonata_broker::close::CloseReason;
+use sonata_broker::connection::{Connection, Flushed};
+use sonata_broker::shared::{Level, Settings};
+use sonata_proto::encode::ErrorText;
+use sonata_proto::proxy::{self, ProxyStep};
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+
+use crate::connections::{Entry, TlsFacts};
+use crate::inbound::{Inbound, InputEnd};
+use crate::inner::Inner;
+use crate::socket::{HANDSHAKE_RECORD, Handshake, Input, Reader, Socket, SocketPort};
+use crate::tls::TlsSetup;
+use crate::workers::Bench;
+use sonata_conf::options::HandshakeFirst;
+
+/// Turns in a row before the task lets others have theirs.
+const TURNS_PER_POLL: usize = 4;
+
+/// How long a producer is held back for a receiver that is near its limit, per turn.
+const STALL: Duration = Duration::from_millis(5);
+
+/// How long a PROXY header may take.
+const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves one connection until it ends.
+pub(crate) async fn serve(
+    inner: Arc<Inner>,
+    socket: Arc<Socket>,
+    reader: Reader,
+    remote: Option<std::net::SocketAddr>,
+) {
+    let options = inner.options.load_full();
+    let shared = &inner.shared;
+    let settings_version = shared.version();
+    let settings = shared.settings();
+    let connection = Connection::new(
+        inner.next_connection_id(),
+        remote,
+        inner.clock.now_ns(),
+        settings.pending_bytes_max,
+        shared.pool.clone(),
+        Box::new(SocketPort(socket.clone())),
+    );
+    let in_process = remote.is_none();
+    let nonce = settings.users.needs_nonce().then(|| Nonce::from_random(rand::random()));
+    let arrival = Arrival {
+        connection_type: if in_process { ConnectionType::InProcess } else { ConnectionType::Standard },
+        nonce: nonce.as_ref().map(Nonce::as_str).unwrap_or_default().into(),
+        certificate: None,
+        tls: if in_process { TlsState::Offered } else { TlsState::AsConfigured },
+    };
+    let client = Client::new(shared.clone(), connection.clone(), arrival, inner.clock.now_ns());
+    let entry = Arc::new(Entry::new(connection.clone(), in_process));
+    let mut task = Task {
+        inner: inner.clone(),
+        client,
+        entry: entry.clone(),
+        socket,
+        reader,
+        inbound: Inbound::new(Vec::new()),
+        armed_ns: 0,
+        settings_version,
+        settings,
+        slow: None,
+        stall: None,
+    };
+    task.log(Level::Debug, "Client connection created");
+    let tls = if in_process { None } else { inner.tls.load_full() };
+    let admitted = inner.connections.insert(entry.clone(), options.max_connections);
+    if !admitted {
+        task.connection().send_now(&task.client.greeting(), inner.clock.now_ns());
+        task.fail(&ErrorText::MaximumConnectionsExceeded, CloseReason::MaxConnectionsExceeded);
+        task.log(Level::Error, "maximum connections exceeded");
+    } else if task.establish(tls, options.proxy_protocol, options.allow_non_tls).await {
+        let sleep = tokio::time::sleep(Duration::from_secs(3600));
+        tokio::pin!(sleep);
+        std::future::poll_fn(|context| task.poll(context, sleep.as_mut())).await;
+    }
+    task.take_down();
+}
+
+struct Task {
+    inner: Arc<Inner>,
+    client: Client,
+    entry: Arc<Entry>,
+    socket: Arc<Socket>,
+    reader: Reader,
+    inbound: Inbound,
+    /// What the timer is set to.
+    armed_ns: u64,
+    /// The settings that the client was last told of and checked against.
+    settings: Arc<Settings>,
+    settings_version: u64,
+    slow: Option<Slow>,
+    stall: Option<Stall>,
+}
+
+/// A password check under way, and what it is for.
+struct Slow {
+    outcome: oneshot::Receiver<Outcome>,
+    recheck: bool,
+}
+
+/// Being held back for a receiver.
+struct Stall {
+    receiver: Arc<Connection>,
+    until: Pin<Box<Sleep>>,
+}
+
+/// What follows a turn.
+enum Turn {
+    /// Another one, if input is there.
+    Again,
+    /// Input is there already, but others come first.
+    Yield,
+    /// Nothing until more arrives.
+    Wait,
+    /// The client is gone or was sent away.
+    Ended(CloseReason),
+}
+
+impl Task {
+    /// Everything before the first operation. False when the connection is over.
+    async fn establish(
+        &mut self,
+        tls: Option<Arc<TlsSetup>>,
+        proxy_protocol: bool,
+        allow_non_tls: bool,
+    ) -> bool {
+        let Some(setup) = tls else {
+            self.greet();
+            return !proxy_protocol || self.read_proxy_header().await;
+        };
+        let first = match setup.handshake_first {
+            HandshakeFirst::Off => false,
+            HandshakeFirst::Always => true,
+            HandshakeFirst::Auto(fallback) => {
+                let wait = tokio::time::timeout(fallback, self.reader.starts_tls());
+                matches!(wait.await, Ok(Ok(true)))
+            }
+        };
+        if !first {
+            self.greet();
+        }
+        if proxy_protocol && !self.read_proxy_header().await {
+            return false;
+        }
+        // Bytes that were read together with the PROXY header belong to the handshake.
+        let ahead = self.inbound.take_kept();
+        if !first && allow_non_tls {
+            let encrypted = match ahead.first() {
+                Some(byte) => *byte == HANDSHAKE_RECORD,
+                None => {
+                    let wait = tokio::time::timeout(setup.timeout, self.reader.starts_tls());
+                    matches!(wait.await, Ok(Ok(true)))
+                }
+            };
+            if !encrypted {
+                self.inbound = Inbound::new(ahead);
+                return true;
+            }
+        }
+        if !self.secure(&setup, first, ahead).await {
+            return false;
+        }
+        if first {
+            self.greet();
+        }
+        true
+    }
+
+    fn greet(&self) {
+        self.connection().send_now(&self.client.greeting(), self.inner.clock.now_ns());
+    }
+
+    async fn read_proxy_header(&mut self) -> bool {
+        let reader = &mut self.reader;
+        let read = tokio::time::timeout(PROXY_HEADER_TIMEOUT, async {
+            let mut seen = Vec::new();
+            let mut buffer = vec![0; 512];
+            loop {
+                match proxy::read(&seen) {
+                    Ok(ProxyStep::Incomplete) => {}
+                    Ok(ProxyStep::Absent) => return Ok((None, seen)),
+                    Ok(ProxyStep::Header { source, consumed }) => {
+                        return Ok((source, seen.split_off(consumed)));
+                    }
+                    Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+                }
+                match std::future::poll_fn(|context| reader.poll_raw(context, &mut buffer)).await? {
+                    Input::Bytes(count) => seen.extend_from_slice(&buffer[..count]),
+                    Input::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+                }
+            }
+        })
+        .await;
+        let error = match read {
+            Ok(Ok((source, rest))) => {
+                if let Some(source) = source {
+                    self.connection().set_remote(source);
+                }
+                self.inbound = Inbound::new(rest);
+                return true;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "timeout reading PROXY protocol header".into(),
+        };
+        self.log(Level::Warning, &format!("Error reading PROXY protocol header: {error}"));
+        self.connection().close(CloseReason::ProtocolViolation);
+        false
+    }
+
+    async fn secure(&mut self, setup: &TlsSetup, first: bool, ahead: Vec<u8>) -> bool {
+        if !setup.admit(self.inner.clock.now_ns()) {
+            self.fail(&ErrorText::ConnectionThrottling, CloseReason::MaxConnectionsExceeded);
+            return false;
+        }
+        self.log(Level::Debug, "Starting TLS client connection handshake");
+        let session = match setup.session() {
+            Ok(session) => session,
+            Err(error) => {
+                self.log(Level::Error, &format!("TLS handshake error: {error}"));
+                self.connection().close(CloseReason::TlsHandshakeError);
+                return false;
+            }
+        };
+        let handshake = Handshake { socket: &self.socket, reader: &mut self.reader, session };
+        let session = match tokio::time::timeout(setup.timeout, handshake.run(&ahead)).await {
+            Ok(Ok(session)) => session,
+            Ok(Err(error)) => {
+                self.log(Level::Error, &format!("TLS handshake error: {error}"));
+                self.connection().close(CloseReason::TlsHandshakeError);
+                return false;
+            }
+            Err(_) => {
+                self.log(Level::Error, "TLS handshake timeout");
+                if !first {
+                    self.fail(&ErrorText::TlsRequired, CloseReason::TlsHandshakeError);
+                    let writing = &mut sonata_broker::outbound::Writing::default();
+                    self.connection().finish(writing, true);
+                }
+                self.connection().close(CloseReason::TlsHandshakeError);
+                return false;
+            }
+        };
+        let certificate = session
+            .peer_certificates()
+            .and_then(|chain| chain.first())
+            .and_then(|certificate| PeerCertificate::from_der(certificate).ok())
+            .map(Arc::new);
+        if !setup.accepts(certificate.as_deref()) {
+            self.log(Level::Error, "TLS handshake error: certificate not pinned");
+            self.connection().close(CloseReason::TlsHandshakeError);
+            return false;
+        }
+        self.entry.set_tls(TlsFacts::of(&session, certificate.clone(), first));
+        self.client.set_certificate(certificate);
+        self.client.restart_auth_timer(self.inner.clock.now_ns());
+        self.socket.start_tls(session);
+        self.log(Level::Debug, "TLS handshake complete");
+        true
+    }
+
+    /// See the module. Ready when the connection is over.
+    fn poll(&mut self, context: &mut Context<'_>, mut sleep: Pin<&mut Sleep>) -> Poll<()> {
+        for _ in 0..TURNS_PER_POLL {
+            let called = self.socket.poll_called(context);
+            if self.connection().close_reason().is_some() {
+                return Poll::Ready(());
+            }
+            let now_ns = self.inner.clock.now_ns();
+            if called {
+                self.notice_settings(now_ns);
+            }
+            self.poll_write(context, now_ns);
+            self.poll_timer(context, sleep.as_mut(), now_ns);
+            if self.connection().close_reason().is_some() {
+                return Poll::Ready(());
+            }
+            ready!(self.poll_slow(context, now_ns));
+            ready!(self.poll_stall(context));
+            let inner = self.inner.clone();
+            match inner.workers.with(|bench| self.turn(context, bench, now_ns)) {
+                Turn::Again => {}
+                Turn::Wait => return Poll::Pending,
+                Turn::Yield => break,
+                Turn::Ended(reason) => {
+                    self.connection().close(reason);
+                    return Poll::Ready(());
+                }
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// One batch of input: read, carried out, and what it meant for others written to them.
+    fn turn(&mut self, context: &mut Context<'_>, bench: &mut Bench, now_ns: u64) -> Turn {
+        let Bench { worker, input, encrypted } = bench;
+        let (reader, socket) = (&mut self.reader, &*self.socket);
+        let source =
+            match self.inbound.poll(input, |buffer| reader.poll_input(context, socket, buffer, encrypted)) {
+                Poll::Pending => return Turn::Wait,
+                Poll::Ready(Ok(Ok(source))) => source,
+                Poll::Ready(Ok(Err(InputEnd::TooShort))) => return Turn::Again,
+                Poll::Ready(Ok(Err(InputEnd::Ended))) => return Turn::Ended(CloseReason::ClientClosed),
+                Poll::Ready(Err(error)) => {
+                    self.log(Level::Debug, &format!("read error: {error}"));
+                    return Turn::Ended(CloseReason::ReadError);
+                }
+            };
+        let received = self.client.receive(worker, self.inbound.input(input, source), now_ns);
+        self.inbound.settle(input, source, received.consumed, received.bytes_needed);
+        self.entry.set_ingest_bytes(self.inbound.kept_bytes());
+        let receivers = worker.receivers();
+        worker.flush(now_ns);
+        if let Some(receiver) = worker.take_stalling(receivers) {
+            self.inner.shared.counters.stalls.add(1);
+            self.stall = Some(Stall { receiver, until: Box::pin(tokio::time::sleep(STALL)) });
+        }
+        if let Some(check) = received.slow_check {
+            self.start_slow(check, false);
+        }
+        if self.inbound.is_ready() && self.slow.is_none() { Turn::Yield } else { Turn::Again }
+    }
+
+    /// The settings have changed: the client may have to prove again who it is, and hears what `INFO` says now.
+    fn notice_settings(&mut self, now_ns: u64) {
+        if self.inner.shared.version() == self.settings_version || self.slow.is_some() {
+            return;
+        }
+        self.settings_version = self.inner.shared.version();
+        let settings = self.inner.shared.settings();
+        let inner = self.inner.clone();
+        let slow = inner.workers.with(|bench| {
+            let mut slow = None;
+            if settings.authorization_version != self.settings.authorization_version {
+                slow = self.client.recheck(&mut bench.worker, now_ns);
+            }
+            if settings.info != self.settings.info
+                && let Some(info) = self.client.async_info()
+            {
+                self.client.connection().send_now(&info, now_ns);
+            }
+            bench.worker.flush(now_ns);
+            slow
+        });
+        self.settings = settings;
+        if let Some(check) = slow {
+            self.start_slow(check, true);
+        }
+    }
+
+    /// Writes what others have left to this task.
+    fn poll_write(&mut self, context: &mut Context<'_>, now_ns: u64) {
+        while self.connection().is_blocked() {
+            if self.socket.poll_write_ready(context).is_pending() {
+                return;
+            }
+            let flushed =
+                self.inner.workers.with(|bench| self.connection().resume(bench.worker.writing(), now_ns));
+            if flushed == Flushed::More {
+                // Others first.
+                self.connection().hand_over();
+                return;
+            }
+        }
+    }
+
+    fn poll_timer(&mut self, context: &mut Context<'_>, mut sleep: Pin<&mut Sleep>, now_ns: u64) {
+        loop {
+            let write_deadline_ns = self
+                .connection()
+                .blocked_since_ns()
+                .map_or(u64::MAX, |since| since.saturating_add(self.inner.write_deadline_ns()));
+            let due_ns = self.client.next_timer_ns().min(write_deadline_ns);
+            if due_ns != self.armed_ns {
+                self.armed_ns = due_ns;
+                sleep.as_mut().reset(self.inner.clock.instant(due_ns));
+            }
+            if sleep.as_mut().poll(context).is_pending() {
+                return;
+            }
+            self.armed_ns = 0;
+            let now_ns = self.inner.clock.now_ns().max(now_ns);
+            if now_ns >= write_deadline_ns {
+                self.connection().close(CloseReason::SlowConsumerWriteDeadline);
+                return;
+            }
+            let inner = self.inner.clone();
+            inner.workers.with(|bench| {
+                self.client.on_timer(&mut bench.worker, now_ns);
+                bench.worker.flush(now_ns);
+            });
+            if self.connection().close_reason().is_some() {
+                return;
+            }
+        }
+    }
+
+    fn poll_slow(&mut self, context: &mut Context<'_>, now_ns: u64) -> Poll<()> {
+        let Some(slow) = &mut self.slow else { return Poll::Ready(()) };
+        // A check that was lost with its thread refuses.
+        let outcome = ready!(Pin::new(&mut slow.outcome).poll(context))
+            .unwrap_or(Outcome::Refused(sonata_auth::user::Reason::WrongPassword));
+        let recheck = slow.recheck;
+        self.slow = None;
+        let inner = self.inner.clone();
+        inner.workers.with(|bench| {
+            if recheck {
+                self.client.finish_recheck(&mut bench.worker, outcome);
+            } else {
+                self.client.finish_check(&mut bench.worker, outcome, now_ns);
+            }
+            bench.worker.flush(now_ns);
+        });
+        if self.connection().close_reason().is_some() {
+            // The top of the next poll takes it from here.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_stall(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(stall) = &mut self.stall {
+            if stall.receiver.wait_for_room(context.waker()) {
+                ready!(stall.until.as_mut().poll(context));
+            }
+            self.stall = None;
+        }
+        Poll::Ready(())
+    }
+
+    fn start_slow(&mut self, check: SlowCheck, recheck: bool) {
+        let (tell, outcome) = oneshot::channel();
+        self.inner.slow_checks.run(check, tell);
+        self.slow = Some(Slow { outcome, recheck });
+    }
+
+    /// The connection is over: its place is given up and what it was is remembered for `/connz`.
+    fn take_down(mut self) {
+        let connection = self.connection().clone();
+        let reason = connection.close_reason().unwrap_or(CloseReason::ClientClosed);
+        connection.close(reason);
+        let inner = self.inner.clone();
+        let subscriptions = inner.workers.with(|bench| {
+            connection.finish(bench.worker.writing(), reason.flushes());
+            self.client.leave(&mut bench.worker)
+        });
+        self.socket.shut_down();
+        match reason {
+            CloseReason::SlowConsumerPendingBytes => {
+                let max = inner.shared.settings().pending_bytes_max;
+                self.count_slow_consumer();
+                self.log(Level::Info, &format!("Slow Consumer Detected: MaxPending of {max} Exceeded"));
+            }
+            CloseReason::SlowConsumerWriteDeadline => {
+                let deadline = Duration::from_nanos(inner.write_deadline_ns());
+                self.count_slow_consumer();
+                self.log(
+                    Level::Info,
+                    &format!("Slow Consumer Detected: WriteDeadline of {deadline:?} exceeded"),
+                );
+            }
+            _ => {}
+        }
+        self.log(Level::Debug, &format!("Client connection closed: {reason}"));
+        inner.connections.remove(&self.entry, reason, subscriptions, inner.clock.now_ns());
+    }
+
+    fn count_slow_consumer(&self) {
+        self.inner.shared.traffic.slow_consumers.add(1);
+        let account = self.connection().profile().account;
+        if let Some(account) = account.and_then(|name| self.inner.shared.accounts.find(&name)) {
+            account.traffic.slow_consumers.add(1);
+        }
+    }
+
+    fn connection(&self) -> &Arc<Connection> {
+        self.client.connection()
+    }
+
+    fn fail(&self, text: &ErrorText<'_>, reason: CloseReason) {
+        self.connection().send_last(&text.line(), reason);
+    }
+
+    fn log(&self, level: Level, line: &str) {
+        let log = &self.inner.shared.log;
+        if log.enabled(level) {
+            log.write(level, format_args!("{} - {line}", self.connection().label()));
+        }
+    }
+}

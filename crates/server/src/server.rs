@@ -1,0 +1,459 @@
+//! A server from start to stop.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rand::Rng;
+use sonata_broker::close::CloseReason;
+use sonata_broker::shared::{Level, Log, Shared};
+use sonata_conf::flags::{self, FlagOverrides, Loaded};
+use sonata_conf::options::Options;
+use sonata_conf::problem::ConfigError;
+use sonata_conf::reload::{self, Apply, Change, Refusal};
+
+use crate::clock::Clock;
+use crate::files::{self, Disk};
+use crate::identity::{Identity, NATS_VERSION};
+use crate::inner::{Inner, Stage};
+use crate::listener;
+use crate::logger::{LogError, Logger};
+use crate::monitoring;
+use crate::pipe::{InProcessConnection, pipe};
+use crate::serve::serve;
+use crate::settings::{server_name, settings, update_accounts};
+use crate::socket;
+use crate::tls::{TlsError, TlsSetup};
+
+/// How often a server that has gone quiet gives memory back.
+const TIDY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long ending connections may take when a server stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The configured account names start with these when the server makes them itself.
+const PLAINTEXT_WARNING: &str = "Plaintext passwords detected, use nkeys or bcrypt";
+
+/// Why a server does not start, or does not take another configuration.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Flags or file are wrong.
+    Config(ConfigError),
+    /// A permission is not a subject.
+    Permission(String),
+    /// `client_advertise` is not a host with an optional port.
+    Advertise(String),
+    /// TLS cannot be set up.
+    Tls(TlsError),
+    /// The log cannot be opened.
+    Log(LogError),
+    /// A listener's address cannot be bound: for what, where, why.
+    Listen(&'static str, String, io::Error),
+    /// The pid or ports file cannot be written.
+    File(PathBuf, io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Permission(rule) => write!(f, "invalid permission: {rule}"),
+            Self::Advertise(text) => write!(f, "client_advertise: {text:?} is not host:port"),
+            Self::Tls(error) => error.fmt(f),
+            Self::Log(error) => error.fmt(f),
+            Self::Listen(what, address, error) => {
+                write!(f, "Error listening on {what}: {address}, {error:?}")
+            }
+            Self::File(path, error) => write!(f, "could not write {}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Tls(error) => Some(error),
+            Self::Log(error) => Some(error),
+            Self::Listen(_, _, error) | Self::File(_, error) => Some(error),
+            Self::Permission(_) | Self::Advertise(_) => None,
+        }
+    }
+}
+
+/// Why a reload changed nothing.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// The new configuration is wrong.
+    Start(StartError),
+    /// Options differ that a running server does not change.
+    Refused(Vec<Refusal>),
+    /// The server was not started from flags and file.
+    NoSource,
+}
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start(error) => error.fmt(f),
+            Self::Refused(refusals) => {
+                let texts: Vec<String> = refusals.iter().map(Refusal::to_string).collect();
+                f.write_str(&texts.join("; "))
+            }
+            Self::NoSource => f.write_str("the server was started without a configuration file"),
+        }
+    }
+}
+
+impl std::error::Error for ReloadError {}
+
+/// A running NATS server. Clones are handles to the same server; it runs until [`Server::shutdown`] (dropping all
+/// handles does not stop it).
+///
+/// It uses the tokio runtime it was started on and owns no global state, so that several can run in one process.
+#[derive(Clone)]
+pub struct Server {
+    inner: Arc<Inner>,
+    /// What was said on the command line, which wins over the file in every reload.
+    flags: Option<Arc<FlagOverrides>>,
+}
+
+impl Server {
+    /// Starts a server that logs nothing: what an embedder wants.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing stays behind.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        Self::start_with_logger(options, Logger::silent(), None).await
+    }
+
+    /// Starts a server as the command line and the file it names say, logging as they say.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing stays behind.
+    pub async fn start_from(flags: FlagOverrides) -> Result<Self, StartError> {
+        let Loaded { options, warnings } = flags::load(&flags, &Disk).map_err(StartError::Config)?;
+        let logger = Logger::new(&options).map_err(StartError::Log)?;
+        for warning in &warnings.warnings {
+            logger.write(Level::Warning, format_args!("{warning}"));
+        }
+        Self::start_with_logger(options, logger, Some(flags)).await
+    }
+
+    async fn start_with_logger(
+        options: Options,
+        logger: Logger,
+        flags: Option<FlagOverrides>,
+    ) -> Result<Self, StartError> {
+        let clock = Clock::start();
+        let identity = Identity::generate();
+        let logger = Arc::new(logger);
+        banner(&logger, &options, &identity);
+        let tls = match &options.tls {
+            Some(tls) => Some(Arc::new(TlsSetup::load(tls).map_err(StartError::Tls)?)),
+            None => None,
+        };
+        if options.has_plaintext_passwords() {
+            logger.write(Level::Warning, format_args!("{PLAINTEXT_WARNING}"));
+        }
+        // The port is known only once it is bound, and monitoring comes first in the original.
+        let listener = listener::bind(&options.host, options.port).await.map_err(|error| {
+            StartError::Listen("port", format!("{}:{}", options.host, options.port), error)
+        })?;
+        let address =
+            listener.local_addr().map_err(|error| StartError::Listen("port", options.host.clone(), error))?;
+        let settings = settings(&options, &identity, address.port(), false, 0)?;
+        let shared = Shared::new(settings, Box::new(SharedLogger(logger.clone())), rand::rng().next_u64());
+        update_accounts(&options, &shared.accounts, clock.now_unix_ns());
+        let inner = Inner::new(clock, identity, options, shared, logger, tls);
+        inner.bound.lock().clients = Some(address);
+        let server = Self { inner, flags: flags.map(Arc::new) };
+        monitoring::start(&server.inner).await?;
+        let options = server.inner.options.load_full();
+        files::write_pid_file(&options)?;
+        files::write_ports_file(&options, &server.inner.bound.lock())?;
+        tokio::spawn(listener::accept(server.inner.clone(), listener));
+        tokio::spawn(tidy(server.inner.clone()));
+        server.log(
+            Level::Info,
+            format_args!("Listening for client connections on {}:{}", options.host, address.port()),
+        );
+        if options.tls.is_some() && !options.allow_non_tls {
+            server.log(Level::Info, format_args!("TLS required for client connections"));
+        }
+        server.log(Level::Info, format_args!("Server is ready"));
+        Ok(server)
+    }
+
+    /// The public key that identifies this run of the server.
+    pub fn id(&self) -> &str {
+        &self.inner.identity.id
+    }
+
+    /// Where clients connect. The port is the real one when a random one was asked for.
+    pub fn client_address(&self) -> Option<SocketAddr> {
+        self.inner.bound.lock().clients
+    }
+
+    /// Where monitoring listens, when it does.
+    pub fn monitoring_address(&self) -> Option<SocketAddr> {
+        let bound = self.inner.bound.lock();
+        bound.http.or(bound.https)
+    }
+
+    /// A URL that a client on this host can connect to.
+    pub fn client_url(&self) -> String {
+        let Some(mut address) = self.client_address() else { return String::new() };
+        if address.ip().is_unspecified() {
+            let loopback = if address.is_ipv4() {
+                std::net::Ipv4Addr::LOCALHOST.into()
+            } else {
+                std::net::Ipv6Addr::LOCALHOST.into()
+            };
+            address.set_ip(loopback);
+        }
+        format!("nats://{address}")
+    }
+
+    /// A connection within the process: speaks the client protocol, starting with the server's `INFO`.
+    pub fn connect_in_process(&self) -> InProcessConnection {
+        let (client, server) = pipe();
+        let (socket, reader) = socket::in_process(server);
+        if *self.inner.stage.borrow() == Stage::Running {
+            tokio::spawn(serve(self.inner.clone(), socket, reader, None));
+        } else {
+            socket.shut_down();
+        }
+        client
+    }
+
+    /// Client connections now.
+    pub fn connection_count(&self) -> usize {
+        self.inner.connections.count()
+    }
+
+    /// Reads the file again and takes what has changed, if all of it can be taken.
+    ///
+    /// # Errors
+    /// See [`ReloadError`]; nothing has changed then.
+    pub fn reload(&self) -> Result<Vec<Change>, ReloadError> {
+        let flags = self.flags.as_ref().ok_or(ReloadError::NoSource)?;
+        let Loaded { options, warnings } =
+            flags::load(flags, &Disk).map_err(|error| ReloadError::Start(StartError::Config(error)))?;
+        for warning in &warnings.warnings {
+            self.log(Level::Warning, format_args!("{warning}"));
+        }
+        self.reload_with(options)
+    }
+
+    /// Takes other options, if all that differs can be changed while running.
+    ///
+    /// # Errors
+    /// See [`ReloadError`]; nothing has changed then.
+    pub fn reload_with(&self, options: Options) -> Result<Vec<Change>, ReloadError> {
+        let inner = &self.inner;
+        let old = inner.options.load_full();
+        let changes = reload::compare(&old, &options).map_err(ReloadError::Refused)?;
+        // Everything that can fail comes before anything that shows.
+        let tls = match &options.tls {
+            Some(tls) => Some(Arc::new(
+                TlsSetup::load(tls).map_err(|error| ReloadError::Start(StartError::Tls(error)))?,
+            )),
+            None => None,
+        };
+        let touches = |apply: Apply| changes.iter().any(|change| change.apply == apply);
+        let authorization_version =
+            inner.shared.settings().authorization_version + u64::from(touches(Apply::Authorization));
+        let port = self.client_address().map_or(options.port, |address| address.port());
+        let lame_duck = *inner.stage.borrow() == Stage::LameDuck;
+        let settings = settings(&options, &inner.identity, port, lame_duck, authorization_version)
+            .map_err(ReloadError::Start)?;
+        if touches(Apply::Logging) {
+            inner.logger.reconfigure(&options).map_err(|error| ReloadError::Start(StartError::Log(error)))?;
+        }
+        let new = Arc::new(options);
+        inner.options.store(new.clone());
+        inner.tls.store(tls);
+        update_accounts(&new, &inner.shared.accounts, inner.clock.now_unix_ns());
+        inner.shared.update_settings(settings);
+        inner.loaded_unix_ns.store(inner.clock.now_unix_ns().max(0) as u64, Ordering::Relaxed);
+        if touches(Apply::PidFile) {
+            self.warn_on_error(files::write_pid_file(&new));
+        }
+        if touches(Apply::PortsFile) {
+            files::remove_ports_file(&old);
+            self.warn_on_error(files::write_ports_file(&new, &inner.bound.lock()));
+        }
+        if touches(Apply::MaxConnections)
+            && let Some(max) = new.max_connections
+        {
+            for entry in inner.connections.close_beyond(max) {
+                let text = sonata_proto::encode::ErrorText::MaximumConnectionsExceeded.line();
+                entry.connection.send_last(&text, CloseReason::MaxConnectionsExceeded);
+            }
+        }
+        for entry in inner.connections.open() {
+            entry.connection.wake();
+        }
+        for change in &changes {
+            self.log(Level::Info, format_args!("{}", change.log));
+        }
+        let digest = new.config_digest.as_deref().unwrap_or_default();
+        self.log(Level::Info, format_args!("Reloaded server configuration ({digest})"));
+        Ok(changes)
+    }
+
+    /// Opens the log file again, after it was moved away.
+    pub fn reopen_log(&self) {
+        match self.inner.logger.reopen() {
+            Ok(true) => self.log(Level::Info, format_args!("File log re-opened")),
+            Ok(false) => self.log(Level::Info, format_args!("File log re-open ignored, not a file logger")),
+            Err(error) => self.log(Level::Error, format_args!("{error}")),
+        }
+    }
+
+    /// Lame duck mode: no new clients, those who are here are told to go elsewhere and are sent away one after the
+    /// other; then the server stops. Returns when it has.
+    pub async fn lame_duck(&self) {
+        if !self.inner.enter(Stage::LameDuck) {
+            return self.stopped().await;
+        }
+        self.log(Level::Info, format_args!("Entering lame duck mode, stop accepting new clients"));
+        let options = self.inner.options.load_full();
+        if self.connection_count() > 0 {
+            self.announce_lame_duck(&options);
+            if self.wait_unless_stopping(options.lame_duck_grace_period).await {
+                self.log(Level::Info, format_args!("Closing existing clients"));
+                let span = options.lame_duck_duration.saturating_sub(options.lame_duck_grace_period);
+                self.send_away(span).await;
+            }
+        }
+        self.shutdown().await;
+    }
+
+    fn announce_lame_duck(&self, options: &Options) {
+        let inner = &self.inner;
+        let port = self.client_address().map_or(options.port, |address| address.port());
+        let version = inner.shared.settings().authorization_version;
+        if let Ok(settings) = settings(options, &inner.identity, port, true, version) {
+            inner.shared.update_settings(settings);
+            inner.connections.open().iter().for_each(|entry| entry.connection.wake());
+        }
+    }
+
+    /// Closes clients over the span, at most a second apart, each at a random moment of its share.
+    async fn send_away(&self, span: Duration) {
+        let clients = self.inner.connections.open();
+        let Some(share) = span.checked_div(clients.len() as u32) else { return };
+        let share = share.min(Duration::from_secs(1));
+        for entry in clients {
+            let wait = share / 2 + (share / 2).mul_f64(rand::random_range(0.0..1.0));
+            if !self.wait_unless_stopping(wait).await {
+                return;
+            }
+            entry.connection.close(CloseReason::ServerShutdown);
+        }
+    }
+
+    /// Waits; false when the server was stopped meanwhile.
+    async fn wait_unless_stopping(&self, wait: Duration) -> bool {
+        let mut stage = self.inner.stage.subscribe();
+        tokio::time::timeout(wait, stage.wait_for(|stage| *stage >= Stage::Stopping)).await.is_err()
+    }
+
+    /// Stops the server and returns when it has stopped: no listener, no connection.
+    pub async fn shutdown(&self) {
+        if !self.inner.enter(Stage::Stopping) {
+            return self.stopped().await;
+        }
+        self.log(Level::Info, format_args!("Initiating Shutdown..."));
+        let options = self.inner.options.load_full();
+        files::remove_ports_file(&options);
+        files::remove_pid_file(&options);
+        let all_gone = async {
+            loop {
+                let ended = self.inner.connections.ended.notified();
+                for entry in self.inner.connections.open() {
+                    entry.connection.close(CloseReason::ServerShutdown);
+                }
+                if self.inner.connections.count() == 0 {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        // Connections end at once; the bound is for a runtime that is being torn down under us.
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, all_gone).await;
+        self.log(Level::Info, format_args!("Server Exiting.."));
+        self.inner.enter(Stage::Stopped);
+    }
+
+    /// Returns when the server has stopped.
+    pub async fn stopped(&self) {
+        let mut stage = self.inner.stage.subscribe();
+        // The sender lives in the server that this handle keeps.
+        let _ = stage.wait_for(|stage| *stage == Stage::Stopped).await;
+    }
+
+    /// Writes a line to the server's log.
+    pub fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        self.inner.logger.write(level, line);
+    }
+
+    fn warn_on_error(&self, result: Result<(), StartError>) {
+        if let Err(error) = result {
+            self.log(Level::Error, format_args!("{error}"));
+        }
+    }
+}
+
+/// The logger as the broker sees it.
+struct SharedLogger(Arc<Logger>);
+
+impl Log for SharedLogger {
+    fn enabled(&self, level: Level) -> bool {
+        self.0.enabled(level)
+    }
+
+    fn write(&self, level: Level, line: fmt::Arguments<'_>) {
+        self.0.write(level, line);
+    }
+}
+
+/// What a start log begins with. Harnesses read it.
+fn banner(logger: &Logger, options: &Options, identity: &Identity) {
+    let line = |text: fmt::Arguments<'_>| logger.write(Level::Info, text);
+    line(format_args!("Starting nats-server"));
+    line(format_args!("  Version:  {NATS_VERSION}"));
+    line(format_args!("  Git:      [sonata {}]", env!("CARGO_PKG_VERSION")));
+    line(format_args!("  Name:     {}", server_name(options, identity)));
+    line(format_args!("  ID:       {}", identity.id));
+    if let Some(path) = &options.config_file {
+        let digest = options.config_digest.as_deref().unwrap_or_default();
+        line(format_args!("Using configuration file: {} ({digest})", path.display()));
+    }
+}
+
+/// Gives memory back now and then: unused buffers, and routes that lead to connections long gone.
+async fn tidy(inner: Arc<Inner>) {
+    let mut stage = inner.stage.subscribe();
+    let mut last_ended = 0;
+    loop {
+        let over = stage.wait_for(|stage| *stage >= Stage::Stopping);
+        if tokio::time::timeout(TIDY_INTERVAL, over).await.is_ok() {
+            return;
+        }
+        inner.shared.pool.shrink();
+        let ended = inner.connections.total() - inner.connections.count() as u64;
+        if ended != last_ended {
+            last_ended = ended;
+            inner.workers.clear_routes();
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! From what the configuration means to what the broker lives by.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sonata_auth::connection_type::{ConnectionType, ConnectionTypes};
+use sonata_auth::password::Secret;
+use sonata_auth::permission::{PermissionRules, Permissions, ResponsePermission, SubjectAccess};
+use sonata_auth::user::{Grant, Login, NkeyEntry, SingleLogin, UserEntry, Users, UsersConfig};
+use sonata_broker::account::{AccountLimits, Accounts, GLOBAL_ACCOUNT};
+use sonata_broker::shared::Settings;
+use sonata_conf::options::{self, Options};
+use sonata_proto::info::ServerInfo;
+use sonata_proto::parse::ParseLimits;
+
+use crate::identity::{API_LEVEL, Identity, NATS_VERSION};
+use crate::server::StartError;
+
+/// The settings that the options mean.
+pub(crate) fn settings(
+    options: &Options,
+    identity: &Identity,
+    port: u16,
+    lame_duck: bool,
+    authorization_version: u64,
+) -> Result<Settings, StartError> {
+    let users = users(options)?;
+    Ok(Settings {
+        info: ServerInfo { lame_duck, ..info(options, identity, &users, port)? },
+        users,
+        parse: ParseLimits {
+            control_line_bytes_max: options.max_control_line as usize,
+            payload_bytes_max: Some(options.max_payload as usize),
+            headers: !options.no_header_support,
+        },
+        pending_bytes_max: usize::try_from(options.max_pending).unwrap_or(usize::MAX),
+        subscriptions_max: options.max_subscriptions.map(|max| max as usize),
+        subject_tokens_max: options.max_sub_tokens.map(usize::from),
+        ping_interval_ns: nanoseconds(options.ping_interval),
+        pings_unanswered_max: options.ping_max,
+        auth_timeout_ns: nanoseconds(options.auth_timeout()),
+        stall_producers: !options.no_fast_producer_stall,
+        system_account: options.system_account_name().unwrap_or_default().into(),
+        hide_client_ip: options.proxy_protocol,
+        traced_bytes_max: usize::try_from(options.max_traced_msg_len).unwrap_or(usize::MAX),
+        trace_headers: options.trace_headers,
+        authorization_version,
+    })
+}
+
+/// Makes the configured accounts, and forgets those that are no longer.
+pub(crate) fn update_accounts(options: &Options, accounts: &Accounts, now_unix_ns: i64) {
+    let system = options.system_account_name();
+    let configured = options.accounts.iter().map(|account| account.name.as_str());
+    for name in configured.chain([GLOBAL_ACCOUNT]).chain(system) {
+        accounts.find_or_create(name, now_unix_ns);
+    }
+    for configured in &options.accounts {
+        let limit = |max: Option<u32>| max.map(|max| max as usize);
+        if let Some(account) = accounts.find(&configured.name) {
+            account.set_limits(AccountLimits {
+                connections_max: limit(configured.limits.max_connections),
+                subscriptions_max: limit(configured.limits.max_subscriptions),
+                payload_bytes_max: limit(configured.limits.max_payload),
+            });
+        }
+    }
+    accounts.retain(|account| {
+        let name = &**account.name();
+        name == GLOBAL_ACCOUNT
+            || system == Some(name)
+            || options.accounts.iter().any(|configured| configured.name == name)
+    });
+}
+
+fn info(options: &Options, identity: &Identity, users: &Users, port: u16) -> Result<ServerInfo, StartError> {
+    let advertised = options.client_advertise.as_deref().map(|text| host_and_port(text, port)).transpose()?;
+    let (host, port) = advertised.unwrap_or_else(|| (options.host.clone(), port));
+    let requires = users.is_required(ConnectionType::Standard);
+    let nobody = users.no_auth_user(ConnectionType::Standard).is_some();
+    let tls = options.tls.as_ref();
+    Ok(ServerInfo {
+        server_id: identity.id.clone(),
+        server_name: server_name(options, identity),
+        version: NATS_VERSION.into(),
+        proto: 1,
+        git_commit: String::new(),
+        toolchain: concat!("rust sonata-", env!("CARGO_PKG_VERSION")).into(),
+        host,
+        port,
+        headers: !options.no_header_support,
+        auth_required: requires && !nobody,
+        tls_required: tls.is_some() && !options.allow_non_tls,
+        tls_verify: tls.is_some_and(|tls| tls.verify || tls.verify_and_map),
+        tls_available: tls.is_some() && options.allow_non_tls,
+        max_payload: i64::from(options.max_payload),
+        api_level: API_LEVEL,
+        curve_key: identity.curve_key.clone(),
+        ..ServerInfo::default()
+    })
+}
+
+/// The configured name, or the id.
+pub(crate) fn server_name(options: &Options, identity: &Identity) -> String {
+    options.server_name.clone().unwrap_or_else(|| identity.id.clone())
+}
+
+/// `host`, `host:port` or `[v6]:port`; a missing or zero port is `default`.
+fn host_and_port(text: &str, default: u16) -> Result<(String, u16), StartError> {
+    let invalid = || StartError::Advertise(text.into());
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            (host, port.trim().parse::<u16>().map_err(|_| invalid())?)
+        }
+        _ => (text, 0),
+    };
+    let host = host.trim().trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() {
+        return Err(invalid());
+    }
+    Ok((host.into(), if port == 0 { default } else { port }))
+}
+
+fn users(options: &Options) -> Result<Users, StartError> {
+    let mut config = UsersConfig {
+        login: Login {
+            no_auth_user: options.no_auth_user.clone(),
+            single: match (&options.authorization.token, &options.authorization.user) {
+                (Some(token), _) => Some(SingleLogin::Token(Secret::new(token.expose()))),
+                (None, Some(user)) => {
+                    let password = options.authorization.password.as_ref().map_or("", |p| p.expose());
+                    Some(SingleLogin::User(user.clone(), Secret::new(password)))
+                }
+                (None, None) => None,
+            },
+        },
+        ..UsersConfig::default()
+    };
+    if options.tls.as_ref().is_some_and(|tls| tls.verify_and_map) {
+        config.certificate_mapping = [ConnectionType::Standard].into_iter().collect();
+    }
+    for user in &options.users {
+        config.users.push(UserEntry {
+            name: user.name.clone(),
+            password: Secret::new(user.password.expose()),
+            grant: grant(user.account.as_deref(), user.permissions.as_ref(), user.connection_types.as_ref())?,
+        });
+    }
+    for user in &options.nkeys {
+        config.nkey_users.push(NkeyEntry {
+            nkey: user.nkey.clone(),
+            grant: grant(user.account.as_deref(), user.permissions.as_ref(), user.connection_types.as_ref())?,
+        });
+    }
+    Ok(Users::new(config))
+}
+
+fn grant(
+    account: Option<&str>,
+    permissions: Option<&options::Permissions>,
+    types: Option<&std::collections::BTreeSet<options::ConnectionType>>,
+) -> Result<Grant, StartError> {
+    let permissions = match permissions {
+        Some(permissions) => {
+            let compiled = Permissions::new(rules(permissions));
+            Some(Arc::new(compiled.map_err(|rule| StartError::Permission(rule.to_string()))?))
+        }
+        None => None,
+    };
+    Ok(Grant {
+        account: account.map(Arc::from),
+        permissions,
+        connection_types: connection_types(types),
+        proxy_required: false,
+    })
+}
+
+fn rules(permissions: &options::Permissions) -> PermissionRules {
+    let access = |permission: &options::SubjectPermission| {
+        let entry = |entry: &options::PermissionEntry| match &entry.queue {
+            Some(queue) => format!("{} {queue}", entry.subject),
+            None => entry.subject.clone(),
+        };
+        let allow = permission.allow.iter().flatten().map(entry).collect::<Vec<_>>();
+        let deny = permission.deny.iter().map(entry).collect::<Vec<_>>();
+        (!allow.is_empty() || !deny.is_empty()).then_some(SubjectAccess { allow, deny })
+    };
+    PermissionRules {
+        publish: access(&permissions.publish),
+        subscribe: access(&permissions.subscribe),
+        allow_responses: permissions.responses.map(|responses| ResponsePermission {
+            max: responses.max_msgs.map_or(-1, |max| i64::try_from(max).unwrap_or(i64::MAX)),
+            ttl_ns: responses.expires.map_or(-1, |ttl| i64::try_from(ttl.as_nanos()).unwrap_or(i64::MAX)),
+        }),
+    }
+}
+
+fn connection_types(types: Option<&std::collections::BTreeSet<options::ConnectionType>>) -> ConnectionTypes {
+    types
+        .into_iter()
+        .flatten()
+        .map(|one| match one {
+            options::ConnectionType::Standard => ConnectionType::Standard,
+            options::ConnectionType::Websocket => ConnectionType::Websocket,
+            options::ConnectionType::Leafnode => ConnectionType::Leafnode,
+            options::ConnectionType::LeafnodeWs => ConnectionType::LeafnodeWs,
+            options::ConnectionType::Mqtt => ConnectionType::Mqtt,
+            options::ConnectionType::MqttWs => ConnectionType::MqttWs,
+            options::ConnectionType::InProcess => ConnectionType::InProcess,
+        })
+        .collect()
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,254 @@
+//! TLS as configured, ready for handshakes.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedCipherSuite};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use sonata_auth::certificate::{PeerCertificate, PinnedCertificates};
+use sonata_conf::options::{HandshakeFirst, Tls, TlsVersion};
+
+/// TLS of the client listener. A reload makes another; handshakes under way keep theirs.
+pub(crate) struct TlsSetup {
+    config: Arc<ServerConfig>,
+    pinned: Option<PinnedCertificates>,
+    rate: Option<Mutex<Rate>>,
+    pub(crate) handshake_first: HandshakeFirst,
+    pub(crate) timeout: Duration,
+    /// When the first certificate to expire expires, seconds since 1970.
+    pub(crate) not_after_unix_s: Option<i64>,
+}
+
+/// Why TLS cannot be set up.
+#[derive(Debug)]
+pub enum TlsError {
+    /// A file cannot be read, or does not hold what it should: which and why.
+    File(PathBuf, String),
+    /// Certificate and key do not belong together, or cannot be used: which certificate and why.
+    Certificate(PathBuf, String),
+    /// A cipher suite or curve that this TLS implementation does not have.
+    NotAvailable(&'static str, String),
+    /// Client certificates cannot be verified as configured.
+    Verification(String),
+    /// The combination of versions and suites leaves nothing.
+    Parameters(String),
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path, why) => write!(f, "tls: {}: {why}", path.display()),
+            Self::Certificate(path, why) => {
+                write!(f, "tls: error parsing X509 certificate/key pair {}: {why}", path.display())
+            }
+            Self::NotAvailable(what, name) => write!(f, "tls: {what} {name:?} is not available"),
+            Self::Verification(why) => write!(f, "tls: client certificates cannot be verified: {why}"),
+            Self::Parameters(why) => write!(f, "tls: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+impl TlsSetup {
+    /// Reads all files and checks that everything fits together.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub(crate) fn load(tls: &Tls) -> Result<Self, TlsError> {
+        let provider = Arc::new(provider(tls)?);
+        let versions: &[_] = match tls.min_version {
+            TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+            TlsVersion::V1_3 => &[&rustls::version::TLS13],
+        };
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(versions)
+            .map_err(|error| TlsError::Parameters(error.to_string()))?;
+        let builder = if tls.verify || tls.verify_and_map {
+            let roots = Arc::new(roots(tls.ca_file.as_deref())?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
+                .build()
+                .map_err(|error| TlsError::Verification(error.to_string()))?;
+            builder.with_client_cert_verifier(verifier)
+        } else {
+            builder.with_no_client_auth()
+        };
+        let mut keys = Vec::new();
+        let mut not_after_unix_s = None;
+        for files in &tls.certificates {
+            let chain = certificates(&files.cert_file)?;
+            let expires = chain.first().and_then(|leaf| not_after(leaf));
+            not_after_unix_s = match (not_after_unix_s, expires) {
+                (Some(one), Some(two)) => Some(std::cmp::min::<i64>(one, two)),
+                (one, two) => one.or(two),
+            };
+            let key = PrivateKeyDer::from_pem_file(&files.key_file)
+                .map_err(|error| TlsError::File(files.key_file.clone(), error.to_string()))?;
+            let certificate =
+                |error: rustls::Error| TlsError::Certificate(files.cert_file.clone(), error.to_string());
+            keys.push(Arc::new(CertifiedKey::from_der(chain, key, &provider).map_err(certificate)?));
+        }
+        if keys.is_empty() {
+            return Err(TlsError::Parameters("no certificate is configured".into()));
+        }
+        let pinned = if tls.pinned_certs.is_empty() {
+            None
+        } else {
+            let pins = PinnedCertificates::new(tls.pinned_certs.iter().map(String::as_str));
+            Some(pins.map_err(|pin| TlsError::Verification(pin.to_string()))?)
+        };
+        Ok(Self {
+            config: Arc::new(builder.with_cert_resolver(Arc::new(Certificates(keys)))),
+            pinned,
+            rate: tls
+                .connection_rate_limit
+                .map(|per_second| Mutex::new(Rate { per_second, second: 0, used: 0 })),
+            handshake_first: tls.handshake_first,
+            timeout: tls.timeout,
+            not_after_unix_s,
+        })
+    }
+
+    /// The server's side of a new handshake.
+    pub(crate) fn session(&self) -> Result<ServerConnection, rustls::Error> {
+        let mut session = ServerConnection::new(self.config.clone())?;
+        // What waits is counted in the connection's own buffer; the session only holds what is being encrypted.
+        session.set_buffer_limit(None);
+        Ok(session)
+    }
+
+    /// The same configuration, for other listeners (HTTPS monitoring).
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        self.config.clone()
+    }
+
+    /// Counts a handshake; false when this second has had as many as it may.
+    pub(crate) fn admit(&self, now_ns: u64) -> bool {
+        let Some(rate) = &self.rate else { return true };
+        let mut rate = rate.lock();
+        let second = now_ns / 1_000_000_000;
+        if rate.second != second {
+            rate.second = second;
+            rate.used = 0;
+        }
+        rate.used += 1;
+        rate.used <= rate.per_second
+    }
+
+    /// Whether the client's certificate is one of those pinned, if any are.
+    pub(crate) fn accepts(&self, certificate: Option<&PeerCertificate>) -> bool {
+        match (&self.pinned, certificate) {
+            (None, _) => true,
+            (Some(pinned), Some(certificate)) => pinned.accept(certificate),
+            (Some(_), None) => false,
+        }
+    }
+}
+
+/// Reads all TLS files that the options name, without using them: what `-t` checks beyond the text.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn check_tls(options: &sonata_conf::options::Options) -> Result<(), TlsError> {
+    options.tls.as_ref().map_or(Ok(()), |tls| TlsSetup::load(tls).map(drop))
+}
+
+/// Handshakes within one second.
+#[derive(Debug)]
+struct Rate {
+    per_second: u64,
+    second: u64,
+    used: u64,
+}
+
+/// Several certificates: the first that fits the name the client asks for and the signatures it can check.
+#[derive(Debug)]
+struct Certificates(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let signs = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        let named = hello.server_name().and_then(|name| ServerName::try_from(name).ok()).and_then(|name| {
+            let fits = |key: &&Arc<CertifiedKey>| {
+                key.end_entity_cert().is_ok_and(|leaf| {
+                    ParsedCertificate::try_from(leaf)
+                        .is_ok_and(|leaf| rustls::client::verify_server_name(&leaf, &name).is_ok())
+                })
+            };
+            self.0.iter().filter(signs).find(fits)
+        });
+        named.or_else(|| self.0.iter().find(signs)).or_else(|| self.0.first()).cloned()
+    }
+}
+
+fn provider(tls: &Tls) -> Result<CryptoProvider, TlsError> {
+    let mut provider = aws_lc_rs::default_provider();
+    if !tls.cipher_suites.is_empty() {
+        let mut chosen: Vec<SupportedCipherSuite> = Vec::new();
+        for name in &tls.cipher_suites {
+            let suite = provider
+                .cipher_suites
+                .iter()
+                .find(|suite| suite_name(suite).eq_ignore_ascii_case(name))
+                .ok_or_else(|| TlsError::NotAvailable("cipher suite", name.clone()))?;
+            chosen.push(*suite);
+        }
+        // The suites of TLS 1.3 are not a matter of configuration in the original either.
+        let fixed = provider.cipher_suites.iter().filter(|suite| suite.tls13().is_some());
+        let mut suites: Vec<_> = fixed.copied().filter(|suite| !chosen.contains(suite)).collect();
+        suites.extend(chosen);
+        provider.cipher_suites = suites;
+    }
+    if !tls.curve_preferences.is_empty() {
+        let mut groups: Vec<&'static dyn SupportedKxGroup> = Vec::new();
+        for name in &tls.curve_preferences {
+            groups.push(match name.to_ascii_uppercase().as_str() {
+                "X25519" => aws_lc_rs::kx_group::X25519,
+                "CURVEP256" => aws_lc_rs::kx_group::SECP256R1,
+                "CURVEP384" => aws_lc_rs::kx_group::SECP384R1,
+                "X25519MLKEM768" => aws_lc_rs::kx_group::X25519MLKEM768,
+                _ => return Err(TlsError::NotAvailable("curve", name.clone())),
+            });
+        }
+        provider.kx_groups = groups;
+    }
+    Ok(provider)
+}
+
+/// The name that configuration files use for a suite.
+fn suite_name(suite: &SupportedCipherSuite) -> String {
+    suite.suite().as_str().unwrap_or_default().replacen("TLS13_", "TLS_", 1)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let file = |error: rustls_pki_types::pem::Error| TlsError::File(path.into(), error.to_string());
+    let chain: Vec<_> =
+        CertificateDer::pem_file_iter(path).map_err(file)?.collect::<Result<_, _>>().map_err(file)?;
+    if chain.is_empty() {
+        return Err(TlsError::File(path.into(), "no certificate found".into()));
+    }
+    Ok(chain)
+}
+
+fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    let Some(path) = ca_file else {
+        return Err(TlsError::Verification("ca_file is not set".into()));
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| TlsError::File(path.into(), error.to_string()))?;
+    }
+    Ok(roots)
+}
+
+fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(parsed.validity().not_after.timestamp())
+}
