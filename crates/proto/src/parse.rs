@@ -182,7 +182,7 @@ impl Parser {
     /// A `PUB` of the subject that `line_start` (`PUB <subject> `) names, without reply, at the start of
     /// `buffer`; `None` when `buffer` holds anything else, incomplete messages included.
     #[inline(always)]
-    pub fn repeat<'a>(&self, buffer: &'a [u8], line_start: &'a [u8]) -> Option<Repeat<'a>> {
+    pub fn repeat<'a>(&mut self, buffer: &'a [u8], line_start: &[u8]) -> Option<Repeat<'a>> {
         let rest = buffer.strip_prefix(line_start)?;
         let mut size = 0usize;
         let mut digits = 0;
@@ -204,6 +204,8 @@ impl Parser {
         if verbatim[digits..digits + 2] != *CRLF || verbatim[end - 2..] != *CRLF {
             return None;
         }
+        // What an earlier look at this operation, then incomplete, had searched is of no use to the next one.
+        self.searched = 0;
         Some(Repeat { verbatim, payload_bytes: size, consumed: line_start.len() + end })
     }
 

@@ -118,6 +118,18 @@ fn unescape(text: &str) -> Vec<u8> {
     bytes
 }
 
+/// A publisher's stream was refused: the general path had looked at an incomplete line, the shortcut then took the
+/// whole operation, and the next line was searched from where the old one had ended.
+#[test]
+fn a_repeat_after_an_incomplete_line_leaves_nothing_behind() {
+    let mut parser = Parser::new(ParseLimits::default());
+    assert!(matches!(parser.next(b"PUB a.b 1"), Ok(Step::Incomplete { .. })));
+    let input = b"PUB a.b 10\r\n0123456789\r\nPING\r\n";
+    let repeat = parser.repeat(input, b"PUB a.b ").unwrap();
+    let next = parser.next(&input[repeat.consumed..]);
+    assert_eq!(next, Ok(Step::Operation { operation: Operation::Ping, consumed: 6 }));
+}
+
 /// Pieces that make many near-misses of the protocol.
 fn soup() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![

@@ -153,5 +153,5 @@ impl Signals {
 }
 
 fn trapped(server: &Server, name: &str) {
-    server.log(Level::Debug, format_args!("Trapped \"{name}\" signal"));
+    server.log(Level::Info, format_args!("Trapped \"{name}\" signal"));
 }
