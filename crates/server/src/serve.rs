@@ -89,7 +89,9 @@ pub(crate) async fn serve(
         task.connection().send_now(&task.client.greeting(), inner.clock.now_ns());
         task.fail(&ErrorText::MaximumConnectionsExceeded, CloseReason::MaxConnectionsExceeded);
         task.log(Level::Error, "maximum connections exceeded");
-    } else if task.establish(tls, options.proxy_protocol, options.allow_non_tls).await {
+    // On the heap, and gone when it is done: a handshake's state is larger than all that a connection keeps.
+    } else if Box::pin(task.establish(tls, options.proxy_protocol, options.allow_non_tls)).await {
+        drop(options);
         let sleep = tokio::time::sleep(Duration::from_secs(3600));
         tokio::pin!(sleep);
         std::future::poll_fn(|context| task.poll(context, sleep.as_mut())).await;
@@ -508,5 +510,17 @@ impl Task {
         if log.enabled(level) {
             log.write(level, format_args!("{} - {line}", self.connection().label()));
         }
+    }
+}
+
+#[cfg(test)]
+mod sizes {
+    #[test]
+    fn print() {
+        use super::*;
+        println!("task {} client {} connection {} sleep {} socket {} entry {} reader {}", size_of::<Task>(), size_of::<Client>(), size_of::<Connection>(), size_of::<Sleep>(), size_of::<Socket>(), size_of::<Entry>(), size_of::<Reader>());
+        fn of<F: Future>(_: impl Fn(Arc<Inner>, Arc<Socket>, Reader, Option<std::net::SocketAddr>) -> F) -> usize { size_of::<F>() }
+        println!("future {}", of(serve));
+        println!("connect options {}", size_of::<sonata_proto::connect::ConnectOptions>());
     }
 }
