@@ -35,6 +35,7 @@ pub struct Interest {
 
 /// Subscriptions to one subject. One is the common case and costs no list.
 #[derive(Debug)]
+#[allow(clippy::box_collection, reason = "a bare Vec would make the common case a third larger")]
 enum Members {
     One(Arc<Subscription>),
     Many(Box<Vec<Arc<Subscription>>>),

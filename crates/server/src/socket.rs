@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use atomic_waker::AtomicWaker;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rustls::ServerConnection;
 use sonata_broker::connection::Port;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -25,9 +25,11 @@ pub(crate) const HANDSHAKE_RECORD: u8 = 0x16;
 
 /// The writing side, shared. See the module.
 pub(crate) struct Socket {
-    transport: Transport,
+    /// Gone once the connection has ended: others may hold on to the connection a little longer, but the descriptor
+    /// must not wait for them. Written through by one thread at a time nearly always, so the lock is never in dispute.
+    transport: RwLock<Option<Transport>>,
     /// Set once the handshake is done; from then on everything is encrypted.
-    tls: OnceLock<Mutex<ServerConnection>>,
+    tls: OnceLock<Box<Mutex<ServerConnection>>>,
     task: AtomicWaker,
     /// Somebody called; kept so that a call between two polls is not lost.
     called: AtomicBool,
@@ -147,7 +149,7 @@ impl Reader {
 impl Socket {
     fn new(transport: Transport) -> Arc<Self> {
         Arc::new(Self {
-            transport,
+            transport: RwLock::new(Some(transport)),
             tls: OnceLock::new(),
             task: AtomicWaker::new(),
             called: AtomicBool::new(false),
@@ -163,14 +165,15 @@ impl Socket {
     /// From now on bytes are encrypted.
     pub(crate) fn start_tls(&self, session: ServerConnection) {
         // Only called once per connection; a second session would be refused here and dropped.
-        let _ = self.tls.set(Mutex::new(session));
+        let _ = self.tls.set(Box::new(Mutex::new(session)));
     }
 
     pub(crate) fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<()> {
-        match &self.transport {
+        match &*self.transport.read() {
             // An error shows itself in the write that follows.
-            Transport::Tcp(write) => write.as_ref().poll_write_ready(context).map(drop),
-            Transport::Pipe(pipe) => pipe.poll_write_ready(context),
+            Some(Transport::Tcp(write)) => write.as_ref().poll_write_ready(context).map(drop),
+            Some(Transport::Pipe(pipe)) => pipe.poll_write_ready(context),
+            None => Poll::Ready(()),
         }
     }
 
@@ -183,24 +186,27 @@ impl Socket {
     }
 
     fn try_write_raw(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match &self.transport {
-            Transport::Tcp(write) => write.try_write_vectored(slices),
-            Transport::Pipe(pipe) => pipe.try_write(slices),
+        match (&*self.transport.read(), slices) {
+            (Some(Transport::Tcp(write)), [one]) => write.try_write(one),
+            (Some(Transport::Tcp(write)), several) => write.try_write_vectored(several),
+            (Some(Transport::Pipe(pipe)), slices) => pipe.try_write(slices),
+            (None, _) => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
-    /// Ends the transport: says good-bye when encrypted, and what is in flight still arrives.
+    /// Ends the transport: says good-bye when encrypted, and what is in flight still arrives. Nothing is read or
+    /// written any more.
     pub(crate) fn shut_down(&self) {
         if let Some(session) = self.tls.get() {
             let mut session = session.lock();
             session.send_close_notify();
             let _ = self.write_tls(&mut session);
         }
-        match &self.transport {
-            Transport::Tcp(write) => {
-                let _ = socket2::SockRef::from(write.as_ref()).shutdown(std::net::Shutdown::Write);
-            }
-            Transport::Pipe(pipe) => pipe.close(),
+        match self.transport.write().take() {
+            // Dropping the writing side sends what is in flight and then the end of the stream.
+            Some(Transport::Tcp(write)) => drop(write),
+            Some(Transport::Pipe(pipe)) => pipe.close(),
+            None => {}
         }
     }
 }

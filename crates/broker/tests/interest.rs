@@ -1,0 +1,155 @@
+//! Interest and routes against brute force: after any series of subscribing and unsubscribing, a publish reaches
+//! exactly the subscriptions whose filter matches, whether its route was cached before or not.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use sonata_broker::account::{Account, Accounts};
+use sonata_broker::connection::{Connection, Port};
+use sonata_broker::interest::Matches;
+use sonata_broker::pool::BufferPool;
+use sonata_broker::route::RouteCache;
+use sonata_broker::stamp::Stamps;
+use sonata_broker::subscription::Subscription;
+use sonata_subject::matches;
+
+struct Nowhere;
+
+impl Port for Nowhere {
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(slices.iter().map(|slice| slice.len()).sum())
+    }
+
+    fn wake(&self) {}
+}
+
+fn connection(id: u64) -> Arc<Connection> {
+    Connection::new(id, None, 1, 1 << 20, Arc::new(BufferPool::default()), Box::new(Nowhere))
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Subscribe { filter: String, queue: Option<&'static str>, connection: usize },
+    Unsubscribe(usize),
+    Publish(String),
+}
+
+fn token() -> impl Strategy<Value = String> {
+    prop_oneof![3 => "[ab]", 1 => Just("*".to_owned()), 1 => "[ab]\\*"]
+}
+
+fn filter() -> impl Strategy<Value = String> {
+    (prop::collection::vec(token(), 0..4), any::<bool>()).prop_filter_map(
+        "not empty",
+        |(mut tokens, tail)| {
+            if tail {
+                tokens.push(">".into());
+            }
+            (!tokens.is_empty()).then(|| tokens.join("."))
+        },
+    )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let queue = prop_oneof![2 => Just(None), 1 => Just(Some("q1")), 1 => Just(Some("q2"))];
+    prop_oneof![
+        3 => (filter(), queue, 0usize..3)
+            .prop_map(|(filter, queue, connection)| Step::Subscribe { filter, queue, connection }),
+        2 => (0usize..40).prop_map(Step::Unsubscribe),
+        4 => prop::collection::vec("[ab]\\*?", 1..5).prop_map(|tokens| Step::Publish(tokens.join("."))),
+    ]
+}
+
+/// What a route leads to, counted by what the reader of its debug form cannot mistake: its subscriptions' sids.
+fn sids<'a>(subscriptions: impl IntoIterator<Item = &'a Arc<Subscription>>) -> BTreeSet<Vec<u8>> {
+    subscriptions.into_iter().map(|subscription| subscription.sid().to_vec()).collect()
+}
+
+fn expected(live: &[Arc<Subscription>], subject: &str) -> BTreeSet<Vec<u8>> {
+    sids(live.iter().filter(|subscription| matches(subscription.subject(), subject.as_bytes())))
+}
+
+fn searched(account: &Account, subject: &str) -> BTreeSet<Vec<u8>> {
+    let mut found = Matches::default();
+    account.interest.collect(subject.as_bytes(), &mut found);
+    assert!(found.plain.iter().all(|subscription| subscription.queue().is_none()));
+    assert!(found.queued.iter().all(|subscription| subscription.queue().is_some()));
+    let both: Vec<_> = found.plain.into_iter().chain(found.queued).collect();
+    let sids = sids(&both);
+    assert_eq!(sids.len(), both.len(), "found twice");
+    sids
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_publish_finds_exactly_who_matches(steps in prop::collection::vec(step(), 1..60)) {
+        let accounts = Accounts::new(3);
+        let (account, other) = (accounts.find_or_create("one", 0), accounts.find_or_create("two", 0));
+        let stamps = Stamps::new(3);
+        let mut cache = RouteCache::new(3);
+        let connections = [connection(1), connection(2), connection(3)];
+        let mut live: Vec<Arc<Subscription>> = Vec::new();
+        for (number, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Subscribe { filter, queue, connection } => {
+                    let subscription = Arc::new(Subscription::new(
+                        connections[connection].clone(),
+                        filter.as_bytes(),
+                        queue.map(str::as_bytes),
+                        number.to_string().as_bytes(),
+                        None,
+                    ));
+                    account.interest.insert(subscription.clone());
+                    stamps.touch(account.id(), filter.as_bytes());
+                    live.push(subscription);
+                }
+                Step::Unsubscribe(at) => {
+                    if at < live.len() {
+                        let subscription = live.swap_remove(at);
+                        prop_assert!(account.interest.remove(&subscription));
+                        prop_assert!(!account.interest.remove(&subscription));
+                        stamps.touch(account.id(), subscription.subject());
+                    }
+                }
+                Step::Publish(subject) => {
+                    let expected = expected(&live, &subject);
+                    prop_assert_eq!(searched(&account, &subject), expected.clone());
+                    let (route, _) = cache.find(&stamps, &account, subject.as_bytes());
+                    prop_assert_eq!(route.receivers(), expected.len());
+                    let (again, cached) = cache.find(&stamps, &account, subject.as_bytes());
+                    prop_assert!(cached && Arc::ptr_eq(&route, &again));
+                    prop_assert_eq!(cache.find(&stamps, &other, subject.as_bytes()).0.receivers(), 0);
+                }
+            }
+            let counts = account.interest.counts();
+            prop_assert_eq!(counts.literals + counts.wildcards, live.len());
+        }
+        let mut seen = 0;
+        account.interest.for_each(|_| seen += 1);
+        prop_assert_eq!(seen, live.len());
+        for subscription in live.drain(..) {
+            prop_assert!(account.interest.remove(&subscription));
+        }
+        prop_assert_eq!(account.interest.counts().literals + account.interest.counts().wildcards, 0);
+    }
+}
+
+/// A cache that sees many more subjects than it holds forgets, and stays right.
+#[test]
+fn the_cache_is_bounded() {
+    let accounts = Accounts::new(3);
+    let account = accounts.find_or_create("one", 0);
+    let stamps = Stamps::new(3);
+    let mut cache = RouteCache::new(3);
+    for number in 0..200_000 {
+        cache.find(&stamps, &account, format!("subject.{number}").as_bytes());
+    }
+    assert!(cache.len() <= 64 * 1024 + 2, "{}", cache.len());
+    cache.clear();
+    assert!(cache.is_empty());
+}
