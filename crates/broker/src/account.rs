@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::RwLock;
 
 use crate::interest::Interest;
-use crate::stats::Traffic;
+use crate::stats::{Counter, Traffic};
 
 /// The account of clients that are in no other.
 pub const GLOBAL_ACCOUNT: &str = "$G";
@@ -35,6 +35,10 @@ pub struct Account {
     pub interest: Interest,
     /// Counters.
     pub traffic: Traffic,
+    /// Publishes whose route was cached.
+    pub route_hits: Counter,
+    /// Publishes whose route had to be built.
+    pub route_misses: Counter,
     limits: RwLock<AccountLimits>,
     connections: AtomicUsize,
     connections_total: AtomicU64,
@@ -135,6 +139,8 @@ impl Accounts {
                     id,
                     interest: Interest::new(self.seed ^ u64::from(id)),
                     traffic: Traffic::default(),
+                    route_hits: Counter::default(),
+                    route_misses: Counter::default(),
                     limits: RwLock::default(),
                     connections: AtomicUsize::new(0),
                     connections_total: AtomicU64::new(0),

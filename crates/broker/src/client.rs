@@ -839,6 +839,14 @@ impl Client {
             nkey: &self.options.nkey,
             ..Credentials::default()
         });
+        // Monitoring shows as who somebody tried to get in.
+        self.connection.set_profile(Profile {
+            name: self.options.name.as_str().into(),
+            lang: self.options.lang.as_str().into(),
+            version: self.options.version.as_str().into(),
+            user: presented.authorized_user().into(),
+            account: self.member.as_ref().map(|member| member.account.name().clone()),
+        });
         match presented {
             Name::Unknown => self.log(Level::Error, format_args!("authentication error")),
             name => self.log(Level::Error, format_args!("authentication error - {name}")),
@@ -975,6 +983,10 @@ impl Client {
         self.connection.count_received(in_messages, in_bytes);
         self.shared.counters.route_hits.add(route_hits);
         self.shared.counters.route_misses.add(route_misses);
+        if let Some(member) = &self.member {
+            member.account.route_hits.add(route_hits);
+            member.account.route_misses.add(route_misses);
+        }
         let account = self.member.as_ref().map(|member| &member.account.traffic);
         for traffic in account.into_iter().chain([&self.shared.traffic]) {
             traffic.in_messages.add(in_messages);

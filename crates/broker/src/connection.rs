@@ -76,7 +76,7 @@ pub struct ConnectionCounts {
     pub pending_bytes: usize,
     /// Subscriptions.
     pub subscriptions: usize,
-    /// Times that a producer was held back for it.
+    /// Times that it was held back for a slow receiver.
     pub stalls: u64,
 }
 
@@ -401,9 +401,12 @@ impl Connection {
 
     /// See [`Outbound::wait_for_room`].
     pub fn wait_for_room(&self, waker: &Waker) -> bool {
-        let waits = self.outbound.lock().wait_for_room(waker);
-        self.stalls.fetch_add(u64::from(waits), Ordering::Relaxed);
-        waits
+        self.outbound.lock().wait_for_room(waker)
+    }
+
+    /// Counts that it was held back for a slow receiver.
+    pub fn count_stall(&self) {
+        self.stalls.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether bytes wait for the socket to accept them.

@@ -93,6 +93,11 @@ impl Route {
         }
     }
 
+    /// The number of the account within the server.
+    pub fn account(&self) -> u32 {
+        self.account
+    }
+
     /// The subject.
     pub fn subject(&self) -> &[u8] {
         &self.subject
@@ -153,7 +158,10 @@ impl Receiver {
 pub struct RouteCache {
     young: HashTable<Arc<Route>>,
     old: HashTable<Arc<Route>>,
+    /// Routes of the younger half and their receivers.
     young_receivers: usize,
+    /// Routes of the older half and their receivers.
+    old_receivers: usize,
     hasher: FixedState,
 }
 
@@ -164,6 +172,7 @@ impl RouteCache {
             young: HashTable::new(),
             old: HashTable::new(),
             young_receivers: 0,
+            old_receivers: 0,
             hasher: FixedState::with_seed(seed),
         }
     }
@@ -176,6 +185,16 @@ impl RouteCache {
     /// Whether none is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Receivers of the routes held.
+    pub fn receivers(&self) -> usize {
+        self.young_receivers + self.old_receivers - self.len()
+    }
+
+    /// The routes held, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Route> {
+        self.young.iter().chain(&self.old).map(|route| &**route)
     }
 
     /// The current route for a subject, and whether it was cached.
@@ -192,6 +211,7 @@ impl RouteCache {
             return (fresh, false);
         }
         let old = self.old.find_entry(hash, same).ok().map(|entry| entry.remove().0);
+        self.old_receivers -= old.as_ref().map_or(0, |route| 1 + route.receivers());
         let (route, cached) = match old {
             Some(route) if route.is_current(stamps) => (route, true),
             _ => (Arc::new(Route::build(stamps, account, subject)), false),
@@ -199,6 +219,7 @@ impl RouteCache {
         self.young_receivers += 1 + route.receivers();
         if self.young_receivers > CACHE_RECEIVERS_MAX && !self.young.is_empty() {
             self.old = std::mem::take(&mut self.young);
+            self.old_receivers = self.young_receivers - (1 + route.receivers());
             self.young_receivers = 1 + route.receivers();
         }
         let hasher = &self.hasher;
@@ -211,6 +232,7 @@ impl RouteCache {
         self.young = HashTable::new();
         self.old = HashTable::new();
         self.young_receivers = 0;
+        self.old_receivers = 0;
     }
 
     fn hash(&self, account: u32, subject: &[u8]) -> u64 {
@@ -223,4 +245,54 @@ fn hash_of(hasher: &FixedState, account: u32, subject: &[u8]) -> u64 {
     account.hash(&mut state);
     state.write(subject);
     state.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, IoSlice};
+
+    use super::*;
+    use crate::account::Accounts;
+    use crate::pool::BufferPool;
+
+    struct Nowhere;
+
+    impl crate::connection::Port for Nowhere {
+        fn try_write(&self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn wake(&self) {}
+    }
+
+    /// Through inserting, forgetting the older half, coming back from it and being rebuilt.
+    #[test]
+    fn receivers_are_those_of_the_routes_held() {
+        let stamps = Stamps::new(7);
+        let account = Accounts::new(7).find_or_create("A", 0);
+        let connection = Connection::new(1, None, 0, 1024, Arc::<BufferPool>::default(), Box::new(Nowhere));
+        let subscribe = |filter: &[u8]| {
+            account.interest.insert(Arc::new(Subscription::new(
+                connection.clone(),
+                filter,
+                None,
+                b"1",
+                None,
+            )));
+            stamps.touch(account.id(), filter);
+        };
+        let mut cache = RouteCache::new(7);
+        for round in 0..4 {
+            subscribe(b"a.*");
+            subscribe(b"a.7");
+            for subject in (0..CACHE_RECEIVERS_MAX / 5 * (1 + round)).map(|number| format!("a.{number}")) {
+                let (route, _) = cache.find(&stamps, &account, subject.as_bytes());
+                assert_eq!(route.receivers(), (1 + round) * if subject == "a.7" { 2 } else { 1 });
+            }
+            assert_eq!(cache.receivers(), cache.iter().map(Route::receivers).sum::<usize>());
+            assert_eq!(cache.len(), cache.iter().count());
+        }
+        cache.clear();
+        assert_eq!((cache.receivers(), cache.len()), (0, 0));
+    }
 }

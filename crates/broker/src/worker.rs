@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::connection::{Connection, Flushed};
 use crate::outbound::Writing;
-use crate::route::RouteCache;
+use crate::route::{Route, RouteCache};
 use crate::subscription::Subscription;
 
 /// Bytes that one batch may append for others before its connection's turn ends, so that a wide fan-out does not
@@ -85,6 +85,16 @@ impl Worker {
     /// Cached routes.
     pub fn cached_routes(&self) -> usize {
         self.routes.len()
+    }
+
+    /// Receivers of cached routes.
+    pub fn cached_receivers(&self) -> usize {
+        self.routes.receivers()
+    }
+
+    /// The cached routes, in no order.
+    pub fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.routes.iter()
     }
 
     /// Forgets cached routes.

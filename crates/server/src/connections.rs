@@ -20,7 +20,6 @@ const CLOSED_SUBSCRIPTIONS_MAX: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) connection: Arc<Connection>,
-    pub(crate) in_process: bool,
     tls: OnceLock<Box<TlsFacts>>,
     ingest_bytes: AtomicUsize,
 }
@@ -39,7 +38,7 @@ pub(crate) struct TlsFacts {
 #[derive(Debug)]
 pub(crate) struct Closed {
     pub(crate) id: u64,
-    pub(crate) in_process: bool,
+    /// None for a connection within the process.
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) started_ns: u64,
     pub(crate) stopped_ns: u64,
@@ -63,8 +62,8 @@ pub(crate) struct Connections {
 }
 
 impl Entry {
-    pub(crate) fn new(connection: Arc<Connection>, in_process: bool) -> Self {
-        Self { connection, in_process, tls: OnceLock::new(), ingest_bytes: AtomicUsize::new(0) }
+    pub(crate) fn new(connection: Arc<Connection>) -> Self {
+        Self { connection, tls: OnceLock::new(), ingest_bytes: AtomicUsize::new(0) }
     }
 
     pub(crate) fn set_tls(&self, facts: TlsFacts) {
@@ -142,7 +141,6 @@ impl Connections {
         subscriptions.shrink_to_fit();
         let closed = Arc::new(Closed {
             id: connection.id(),
-            in_process: entry.in_process,
             remote: connection.remote(),
             started_ns: connection.started_ns(),
             stopped_ns: now_ns,
@@ -183,10 +181,6 @@ impl Connections {
 
     pub(crate) fn open(&self) -> Vec<Arc<Entry>> {
         self.open.lock().values().cloned().collect()
-    }
-
-    pub(crate) fn find(&self, id: u64) -> Option<Arc<Entry>> {
-        self.open.lock().get(&id).cloned()
     }
 
     pub(crate) fn closed(&self) -> Vec<Arc<Closed>> {

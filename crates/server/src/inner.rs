@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::identity::Identity;
 use crate::logger::Logger;
+use crate::process::CpuMeter;
 use crate::slow::SlowChecks;
 use crate::tls::TlsSetup;
 use crate::workers::Workers;
@@ -34,6 +35,7 @@ pub(crate) struct Inner {
     pub(crate) stage: watch::Sender<Stage>,
     pub(crate) bound: Mutex<Bound>,
     pub(crate) http_requests: crate::monitoring::RequestCounts,
+    pub(crate) cpu: CpuMeter,
     next_connection_id: AtomicU64,
 }
 
@@ -83,6 +85,7 @@ impl Inner {
             stage: watch::Sender::new(Stage::Running),
             bound: Mutex::default(),
             http_requests: crate::monitoring::RequestCounts::default(),
+            cpu: CpuMeter::start(clock.now_ns()),
             // The original's first client has a number above 1 as well; clients only need it to be unique.
             next_connection_id: AtomicU64::new(4),
         })

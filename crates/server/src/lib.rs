@@ -14,6 +14,7 @@ mod listener;
 mod logger;
 mod monitoring;
 mod pipe;
+mod process;
 mod serve;
 pub mod server;
 mod settings;

@@ -68,7 +68,7 @@ pub(crate) async fn serve(
         tls: if in_process { TlsState::Offered } else { TlsState::AsConfigured },
     };
     let client = Client::new(shared.clone(), connection.clone(), arrival, inner.clock.now_ns());
-    let entry = Arc::new(Entry::new(connection.clone(), in_process));
+    let entry = Arc::new(Entry::new(connection.clone()));
     let mut task = Task {
         inner: inner.clone(),
         client,
@@ -336,6 +336,7 @@ impl Task {
         worker.flush(now_ns);
         if let Some(receiver) = worker.take_stalling(receivers) {
             self.inner.shared.counters.stalls.add(1);
+            self.connection().count_stall();
             self.stall = Some(Stall { receiver, until: Box::pin(tokio::time::sleep(STALL)) });
         }
         if let Some(check) = received.slow_check {

@@ -18,6 +18,7 @@ use sonata_conf::options::{HandshakeFirst, Tls, TlsVersion};
 /// TLS of the client listener. A reload makes another; handshakes under way keep theirs.
 pub(crate) struct TlsSetup {
     config: Arc<ServerConfig>,
+    monitoring: Arc<ServerConfig>,
     pinned: Option<PinnedCertificates>,
     rate: Option<Mutex<Rate>>,
     pub(crate) handshake_first: HandshakeFirst,
@@ -71,6 +72,7 @@ impl TlsSetup {
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(versions)
             .map_err(|error| TlsError::Parameters(error.to_string()))?;
+        let monitoring = builder.clone().with_no_client_auth();
         let builder = if tls.verify || tls.verify_and_map {
             let roots = Arc::new(roots(tls.ca_file.as_deref())?);
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
@@ -104,8 +106,10 @@ impl TlsSetup {
             let pins = PinnedCertificates::new(tls.pinned_certs.iter().map(String::as_str));
             Some(pins.map_err(|pin| TlsError::Verification(pin.to_string()))?)
         };
+        let certificates = Arc::new(Certificates(keys));
         Ok(Self {
-            config: Arc::new(builder.with_cert_resolver(Arc::new(Certificates(keys)))),
+            config: Arc::new(builder.with_cert_resolver(certificates.clone())),
+            monitoring: Arc::new(monitoring.with_cert_resolver(certificates)),
             pinned,
             rate: tls
                 .connection_rate_limit
@@ -124,9 +128,9 @@ impl TlsSetup {
         Ok(session)
     }
 
-    /// The same configuration, for other listeners (HTTPS monitoring).
-    pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        self.config.clone()
+    /// The same for HTTPS monitoring, which asks nobody for a certificate, as in the original.
+    pub(crate) fn monitoring_config(&self) -> Arc<ServerConfig> {
+        self.monitoring.clone()
     }
 
     /// Counts a handshake; false when this second has had as many as it may.
