@@ -211,7 +211,8 @@ impl Client {
     }
 
     /// An `INFO` for a client that takes it at any time; `None` for one that does not, or not yet.
-    pub fn async_info(&self) -> Option<Vec<u8>> {
+    pub fn async_info(&mut self) -> Option<Vec<u8>> {
+        self.notice_settings();
         (self.first_pong_sent && self.options.protocol >= 1).then(|| self.info().line())
     }
 

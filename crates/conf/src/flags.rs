@@ -88,6 +88,7 @@ pub struct FlagOverrides {
     http_port: Option<Port>,
     https_port: Option<Port>,
     log_file: Option<String>,
+    store_dir: Option<String>,
     log_size_limit: Option<u64>,
     syslog: Option<bool>,
     remote_syslog: Option<String>,
@@ -156,6 +157,7 @@ impl FlagOverrides {
         put_path(&self.pid_file, &mut options.pid_file);
         put_path(&self.ports_file_dir, &mut options.ports_file_dir);
         put_path(&self.log_file, &mut options.log_file);
+        put_path(&self.store_dir, &mut options.store_dir);
         put(&self.log_size_limit, &mut options.log_size_limit);
         put(&self.syslog, &mut options.syslog);
         put_text(&self.remote_syslog, &mut options.remote_syslog);
@@ -571,7 +573,7 @@ static GROUPS: &[Group] = &[
     ]},
     Group { title: "JetStream Options (not supported yet)", flags: &[
         flag!("js" | "jetstream", "", "Enable JetStream functionality", Take::NotBuiltSwitch),
-        flag!("sd" | "store_dir", "<dir>", "Set the storage directory", Take::NotBuiltText),
+        flag!("sd" | "store_dir", "<dir>", "Set the storage directory, of no effect without JetStream", text_to!(store_dir)),
     ]},
     Group { title: "Authorization Options", flags: &[
         flag!("user", "<user>", "User required for connections", text_to!(user)),

@@ -85,7 +85,6 @@ fn errors() {
         ("-sl reload=1=2=3", "invalid signal parameters: [2 3]", false),
         ("-js", "-js: not supported yet", false),
         ("--jetstream", "-jetstream: not supported yet", false),
-        ("-sd /data", "-sd: not supported yet", false),
         ("--routes nats://a:1", "-routes: not supported yet", false),
         ("--cluster_name x", "-cluster_name: not supported yet", false),
         ("--profile 6060", "-profile: not supported yet", false),
