@@ -13,16 +13,63 @@ use crate::connection::Connection;
 /// The counters are written only under the lock of the connection's outbound buffer.
 pub struct Subscription {
     connection: Arc<Connection>,
-    /// Subject, queue group and sid, one after the other, in one allocation.
-    text: Box<[u8]>,
-    subject_bytes: u32,
-    queue_bytes: u32,
+    names: Names,
     /// What each message must pass before it is delivered.
     filter: Option<Box<(Arc<Permissions>, DeliveryFilter)>>,
     delivered: AtomicU64,
     /// Messages after which the subscription ends; 0 is never.
     max: AtomicU64,
     closed: AtomicBool,
+}
+
+/// What a subscription is called: subject, queue group and sid, one after the other in one allocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Names {
+    text: Box<[u8]>,
+    subject_bytes: u32,
+    queue_bytes: u32,
+}
+
+/// What is worth remembering of a subscription whose connection has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionRecord {
+    names: Names,
+    /// Messages delivered.
+    pub delivered: u64,
+    /// Messages after which it would have ended; 0 is never.
+    pub max: u64,
+}
+
+impl Names {
+    fn subject(&self) -> &[u8] {
+        &self.text[..self.subject_bytes as usize]
+    }
+
+    fn queue(&self) -> Option<&[u8]> {
+        let start = self.subject_bytes as usize;
+        (self.queue_bytes > 0).then(|| &self.text[start..start + self.queue_bytes as usize])
+    }
+
+    fn sid(&self) -> &[u8] {
+        &self.text[(self.subject_bytes + self.queue_bytes) as usize..]
+    }
+}
+
+impl SubscriptionRecord {
+    /// Subject or filter.
+    pub fn subject(&self) -> &[u8] {
+        self.names.subject()
+    }
+
+    /// Queue group.
+    pub fn queue(&self) -> Option<&[u8]> {
+        self.names.queue()
+    }
+
+    /// The client's name for it.
+    pub fn sid(&self) -> &[u8] {
+        self.names.sid()
+    }
 }
 
 impl Subscription {
@@ -37,9 +84,11 @@ impl Subscription {
         let queue = queue.unwrap_or_default();
         Self {
             connection,
-            text: [subject, queue, sid].concat().into_boxed_slice(),
-            subject_bytes: subject.len() as u32,
-            queue_bytes: queue.len() as u32,
+            names: Names {
+                text: [subject, queue, sid].concat().into_boxed_slice(),
+                subject_bytes: subject.len() as u32,
+                queue_bytes: queue.len() as u32,
+            },
             filter: filter.map(Box::new),
             delivered: AtomicU64::new(0),
             max: AtomicU64::new(0),
@@ -54,18 +103,22 @@ impl Subscription {
 
     /// Subject or filter.
     pub fn subject(&self) -> &[u8] {
-        &self.text[..self.subject_bytes as usize]
+        self.names.subject()
     }
 
     /// Queue group.
     pub fn queue(&self) -> Option<&[u8]> {
-        let start = self.subject_bytes as usize;
-        (self.queue_bytes > 0).then(|| &self.text[start..start + self.queue_bytes as usize])
+        self.names.queue()
     }
 
     /// The client's name for it.
     pub fn sid(&self) -> &[u8] {
-        &self.text[(self.subject_bytes + self.queue_bytes) as usize..]
+        self.names.sid()
+    }
+
+    /// What to remember of it, without its connection.
+    pub fn record(&self) -> SubscriptionRecord {
+        SubscriptionRecord { names: self.names.clone(), delivered: self.delivered(), max: self.max() }
     }
 
     /// Whether the permissions of its user let it receive messages on `subject`.

@@ -10,11 +10,11 @@ use rustls::ServerConnection;
 use sonata_auth::certificate::PeerCertificate;
 use sonata_broker::close::CloseReason;
 use sonata_broker::connection::{Connection, ConnectionCounts, Profile};
-use sonata_broker::subscription::Subscription;
+use sonata_broker::subscription::{Subscription, SubscriptionRecord};
 use tokio::sync::Notify;
 
 /// Subscriptions of an ended connection that are remembered.
-const CLOSED_SUBSCRIPTIONS_MAX: usize = 32;
+const CLOSED_SUBSCRIPTIONS_MAX: usize = 16;
 
 /// An open connection, as the server knows it.
 #[derive(Debug)]
@@ -48,7 +48,8 @@ pub(crate) struct Closed {
     pub(crate) profile: Profile,
     pub(crate) counts: ConnectionCounts,
     pub(crate) tls: Option<Box<TlsFacts>>,
-    pub(crate) subscriptions: Vec<Arc<Subscription>>,
+    /// At most [`CLOSED_SUBSCRIPTIONS_MAX`] of them, and nothing that keeps the connection itself.
+    pub(crate) subscriptions: Box<[SubscriptionRecord]>,
 }
 
 /// See the module.
@@ -131,14 +132,17 @@ impl Connections {
         &self,
         entry: &Arc<Entry>,
         reason: CloseReason,
-        mut subscriptions: Vec<Arc<Subscription>>,
+        subscriptions: &[Arc<Subscription>],
         now_ns: u64,
     ) {
         let connection = &entry.connection;
         let mut counts = connection.counts();
         counts.subscriptions = subscriptions.len();
-        subscriptions.truncate(CLOSED_SUBSCRIPTIONS_MAX);
-        subscriptions.shrink_to_fit();
+        let subscriptions = subscriptions
+            .iter()
+            .take(CLOSED_SUBSCRIPTIONS_MAX)
+            .map(|subscription| subscription.record())
+            .collect();
         let closed = Arc::new(Closed {
             id: connection.id(),
             remote: connection.remote(),

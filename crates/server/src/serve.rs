@@ -487,7 +487,7 @@ impl Task {
             _ => {}
         }
         self.log(Level::Debug, &format!("Client connection closed: {reason}"));
-        inner.connections.remove(&self.entry, reason, subscriptions, inner.clock.now_ns());
+        inner.connections.remove(&self.entry, reason, &subscriptions, inner.clock.now_ns());
     }
 
     fn count_slow_consumer(&self) {

@@ -176,8 +176,13 @@ impl Server {
         let server = Self { inner, flags: flags.map(Arc::new) };
         monitoring::start(&server.inner).await?;
         let options = server.inner.options.load_full();
-        files::write_pid_file(&options)?;
-        files::write_ports_file(&options, &server.inner.bound.lock())?;
+        let files = files::write_pid_file(&options)
+            .and_then(|()| files::write_ports_file(&options, &server.inner.bound.lock()));
+        if let Err(error) = files {
+            // Monitoring runs already.
+            server.inner.enter(Stage::Stopping);
+            return Err(error);
+        }
         tokio::spawn(listener::accept(server.inner.clone(), listener));
         tokio::spawn(tidy(server.inner.clone()));
         server.log(

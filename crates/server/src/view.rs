@@ -17,7 +17,7 @@ use sonata_broker::close::CloseReason;
 use sonata_broker::connection::{self, ConnectionCounts, Profile};
 use sonata_broker::interest::InterestCounts;
 use sonata_broker::route::Route;
-use sonata_broker::subscription::Subscription;
+use sonata_broker::subscription::{Subscription, SubscriptionRecord};
 use sonata_conf::options::{DEFAULT_TLS_TIMEOUT, Options, WriteTimeout};
 use sonata_monitor::accountz;
 use sonata_monitor::accstatz::{AccountStats, Traffic};
@@ -69,6 +69,9 @@ const CLOSED_BYTES: usize = size_of::<Closed>() + 128;
 /// Bytes of a subscription: itself with its two reference counts, 40 for its text, and its places in the tables of
 /// its connection and its account. (Measured: 154 with subjects of 30 bytes.)
 const SUBSCRIPTION_BYTES: usize = size_of::<Subscription>() + 16 + 40 + 32;
+
+/// What is kept of a subscription of an ended connection, with its text.
+const SUBSCRIPTION_RECORD_BYTES: usize = size_of::<SubscriptionRecord>() + 40;
 
 /// Bytes that a filter with wildcards takes on top: levels of the trie that it shares with few others.
 const WILDCARD_BYTES: usize = 192;
@@ -162,9 +165,7 @@ impl View {
             ingest += entry.ingest_bytes();
         }
         for closed in listed.closed.values() {
-            // Subscriptions keep what is left of their connection.
-            let kept = if closed.subscriptions.is_empty() { 0 } else { size_of::<connection::Connection>() };
-            connections += CLOSED_BYTES + kept + closed.subscriptions.len() * SUBSCRIPTION_BYTES;
+            connections += CLOSED_BYTES + closed.subscriptions.len() * SUBSCRIPTION_RECORD_BYTES;
         }
         let interest = self.inner.shared.accounts.all().into_iter().map(|account| {
             let counts = account.interest.counts();
@@ -385,7 +386,10 @@ impl ServerView for View {
             let mut connection = self.show(&Shown::open(entry));
             match subscriptions {
                 SubscriptionList::None => {}
-                wanted => list(&mut connection, entry.connection.subscriptions(), wanted, ""),
+                wanted => {
+                    let subscriptions = entry.connection.subscriptions();
+                    list(&mut connection, subscriptions.iter().map(|one| one.record()).collect(), wanted, "");
+                }
             }
             return Some(connection);
         }
@@ -393,7 +397,7 @@ impl ServerView for View {
         let mut connection = self.show(&Shown::closed(closed));
         // What is kept of a closed connection names the account, that of an open one does not, as in the original.
         let account = closed.profile.account.as_deref().unwrap_or_default();
-        list(&mut connection, closed.subscriptions.clone(), subscriptions, account);
+        list(&mut connection, closed.subscriptions.to_vec(), subscriptions, account);
         Some(connection)
     }
 
@@ -550,12 +554,12 @@ impl<'a> Shown<'a> {
 /// Adds the connection's subscriptions as asked for, in the order of their sids. (The original has them in any.)
 fn list(
     connection: &mut connz::Connection,
-    mut subscriptions: Vec<Arc<Subscription>>,
+    mut subscriptions: Vec<SubscriptionRecord>,
     wanted: SubscriptionList,
     account: &str,
 ) {
     // Clients count upwards, so that 9 comes before 10.
-    let order = |one: &Arc<Subscription>, two: &Arc<Subscription>| {
+    let order = |one: &SubscriptionRecord, two: &SubscriptionRecord| {
         one.sid().len().cmp(&two.sid().len()).then_with(|| one.sid().cmp(two.sid()))
     };
     subscriptions.sort_unstable_by(order);
@@ -566,14 +570,17 @@ fn list(
                 subscriptions.iter().map(|one| String::from_utf8_lossy(one.subject()).into_owned()).collect();
         }
         SubscriptionList::Detail => {
-            let detail = |one: &Arc<Subscription>| {
-                let mut shown = connz::Subscription {
-                    account: account.into(),
-                    account_tag: account.into(),
-                    ..connz::Subscription::default()
-                };
-                describe(&mut shown, one);
-                shown
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let cid = connection.cid;
+            let detail = |one: &SubscriptionRecord| connz::Subscription {
+                account: account.into(),
+                account_tag: account.into(),
+                subject: text(one.subject()),
+                qgroup: text(one.queue().unwrap_or_default()),
+                sid: text(one.sid()),
+                msgs: one.delivered,
+                max: one.max,
+                cid,
             };
             connection.subscriptions_list_detail = subscriptions.iter().map(detail).collect();
         }
