@@ -15,7 +15,8 @@ pub fn encode(bytes: &[u8]) -> String {
     let mut rest = bytes;
     while let Some(&first) = rest.first() {
         let run = rest.iter().take_while(|&&byte| byte == first).count();
-        let plain = (first.is_ascii_graphic() && !matches!(first, b'\\' | b'*' | b'{' | b'}')) || first == b' ';
+        let plain =
+            (first.is_ascii_graphic() && !matches!(first, b'\\' | b'*' | b'{' | b'}')) || first == b' ';
         if run >= FOLD_MIN && plain {
             text.push_str(&format!("\\{{{}*{run}}}", char::from(first)));
             rest = rest.get(run..).unwrap_or_default();
@@ -65,7 +66,8 @@ fn decode_escape<'a>(escape: &'a str, bytes: &mut Vec<u8>) -> Result<&'a str, St
         Some('\\') => bytes.push(b'\\'),
         Some('x') => {
             let digits = escape.get(1..3).ok_or("\\x needs two hexadecimal digits")?;
-            bytes.push(u8::from_str_radix(digits, 16).map_err(|_| format!("\\x{digits} is not hexadecimal"))?);
+            bytes
+                .push(u8::from_str_radix(digits, 16).map_err(|_| format!("\\x{digits} is not hexadecimal"))?);
             return Ok(escape.get(3..).unwrap_or_default());
         }
         Some('{') => return decode_repetition(chars.as_str(), bytes),
@@ -74,21 +76,37 @@ fn decode_escape<'a>(escape: &'a str, bytes: &mut Vec<u8>) -> Result<&'a str, St
     Ok(chars.as_str())
 }
 
-/// Decodes `text*N}`: the first star that is followed by digits and a closing brace ends the text.
+/// Decodes `text*N}`, where the text may hold repetitions itself: the star that closes this one ends the text.
 fn decode_repetition<'a>(text: &'a str, bytes: &mut Vec<u8>) -> Result<&'a str, String> {
-    for (star, _) in text.match_indices('*') {
-        let after = text.get(star + 1..).unwrap_or_default();
-        let digits = after.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, behind) = after.split_at(digits);
-        let (Ok(times), Some(behind)) = (number.parse::<usize>(), behind.strip_prefix('}')) else { continue };
-        let unit = decode(text.get(..star).unwrap_or_default())?;
-        if unit.len().saturating_mul(times).saturating_add(bytes.len()) > DECODED_BYTES_MAX {
-            return Err(format!("more than {DECODED_BYTES_MAX} bytes"));
+    let mut inner = 0;
+    let mut at = 0;
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        if let Some(escaped) = rest.strip_prefix('\\') {
+            inner += usize::from(escaped.starts_with('{'));
+            at += 1 + escaped.chars().next().map_or(0, char::len_utf8);
+        } else if let Some((times, behind)) = repetition_end(rest) {
+            if inner == 0 {
+                let unit = decode(text.get(..at).unwrap_or_default())?;
+                if unit.len().saturating_mul(times).saturating_add(bytes.len()) > DECODED_BYTES_MAX {
+                    return Err(format!("more than {DECODED_BYTES_MAX} bytes"));
+                }
+                bytes.extend_from_slice(&unit.repeat(times));
+                return Ok(behind);
+            }
+            inner -= 1;
+            at = text.len() - behind.len();
+        } else {
+            at += rest.chars().next().map_or(1, char::len_utf8);
         }
-        bytes.extend_from_slice(&unit.repeat(times));
-        return Ok(behind);
     }
     Err("\\{ without *N}".to_owned())
+}
+
+/// The number of times and the text behind it, if the text begins with `*N}`.
+fn repetition_end(text: &str) -> Option<(usize, &str)> {
+    let (number, behind) = text.strip_prefix('*')?.split_once('}')?;
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    Some((number.parse().ok().filter(|_| digits)?, behind))
 }
 
 #[cfg(test)]
@@ -103,6 +121,7 @@ mod tests {
             ("a\\tb\\\\c\\x00\\xff", b"a\tb\\c\x00\xff"),
             ("\\{ab*3}!", b"ababab!"),
             ("\\{PUB a 0\\r\\n\\r\\n*2}", b"PUB a 0\r\n\r\nPUB a 0\r\n\r\n"),
+            ("\\{\\{a*2}-\\{b*3}*2}.", b"aa-bbbaa-bbb."),
             ("\\{SUB a.* 1\\r\\n*1}", b"SUB a.* 1\r\n"),
         ] {
             assert_eq!(decode(text).as_deref(), Ok(bytes), "{text}");

@@ -18,8 +18,9 @@ fn payload_bytes(line: &[u8]) -> usize {
     if !is_message(line) {
         return 0;
     }
-    let size = std::str::from_utf8(line).ok().and_then(|text| text.split_ascii_whitespace().next_back());
-    match size.and_then(|digits| digits.parse::<usize>().ok()) {
+    // Only the last word has to be text; a subject may hold any byte.
+    let size = line.trim_ascii_end().rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    match std::str::from_utf8(size).ok().and_then(|digits| digits.parse::<usize>().ok()) {
         Some(size) if size <= PAYLOAD_BYTES_MAX => size + 2,
         _ => 0,
     }
@@ -44,6 +45,7 @@ mod tests {
             (b"MSG a 1 2\r\nhi\r\nPONG\r\n", Some(15)),
             (b"MSG a 1 2\r\n\r\n\r\nPONG\r\n", Some(15)),
             (b"HMSG a 1  12 12\r\nNATS/1.0\r\n\r\n\r\n+OK\r\n", Some(31)),
+            (b"MSG \xff 1 2\r\nhi\r\nPONG\r\n", Some(15)),
             (b"MSG a 1 many\r\n+OK\r\n", Some(14)),
         ] {
             assert_eq!(first_frame(received), frame, "{}", String::from_utf8_lossy(received));

@@ -45,8 +45,7 @@ enum Kind {
 
 /// Splits `$KIND_name…` into the name, the kind and what follows; names are lower-case letters.
 fn key_name(text: &str) -> Option<(&str, Kind, &str)> {
-    let kinds =
-        [("$NKEY_", Kind::Public), ("$SIG_", Kind::Signature), ("$SIGSTD_", Kind::StandardSignature)];
+    let kinds = [("$NKEY_", Kind::Public), ("$SIG_", Kind::Signature), ("$SIGSTD_", Kind::StandardSignature)];
     let (kind, rest) = kinds.iter().find_map(|&(prefix, kind)| Some((kind, text.strip_prefix(prefix)?)))?;
     let end = rest.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(rest.len());
     let (name, behind) = rest.split_at(end);

@@ -1,7 +1,8 @@
 //! Blanks what a server makes up, and nothing else, so that two recordings of the same behaviour are the same text.
 //!
-//! Only INFO carries such values. Its fields keep their order and presence; a made-up value becomes `"*"`. An INFO that
-//! is then equal to [`USUAL`] is written as `INFO {usual}`, which keeps scripts readable; one script records the whole.
+//! Only INFO carries such values. Its fields keep their order and presence, but for the commit of the build, which not
+//! every build knows; a made-up value becomes `"*"`. An INFO that is then equal to [`USUAL`] is written as
+//! `INFO {usual}`, which keeps scripts readable; one script records the whole.
 
 use std::fmt;
 
@@ -9,13 +10,16 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 /// Fields whose values differ from server to server or from run to run.
-const MADE_UP: [&str; 7] = ["server_id", "version", "git_commit", "go", "nonce", "client_id", "xkey"];
+const MADE_UP: [&str; 6] = ["server_id", "version", "go", "nonce", "client_id", "xkey"];
+
+/// The one field a server may leave out: it is there when the build knew its commit.
+const OPTIONAL: &str = "git_commit";
 
 /// The first INFO of a server without any configuration, blanked.
 const USUAL: &str = concat!(
-    r#"INFO {"server_id":"*","server_name":"*","version":"*","proto":1,"git_commit":"*","go":"*","#,
+    r#"INFO {"server_id":"*","server_name":"*","version":"*","proto":1,"go":"*","#,
     r#""host":"127.0.0.1","port":"*","headers":true,"max_payload":1048576,"client_id":"*","#,
-    r#""client_ip":"127.0.0.1","xkey":"*"} "#,
+    r#""client_ip":"127.0.0.1","api_lvl":5,"xkey":"*"} "#,
     "\r\n"
 );
 
@@ -31,6 +35,7 @@ pub fn normal(frame: &[u8], port: u16, whole: bool) -> Vec<u8> {
     let server_id = fields.iter().find(|(name, _)| name == "server_id").map(|(_, value)| value.clone());
     let blanked: Vec<String> = fields
         .into_iter()
+        .filter(|(name, _)| name != OPTIONAL)
         .map(|(name, value)| {
             let value = blank(&name, value, server_id.as_ref(), port);
             format!("{}:{value}", Value::String(name))
@@ -49,7 +54,7 @@ fn info_json(frame: &[u8]) -> Option<(&str, &str)> {
 fn blank(name: &str, value: Value, server_id: Option<&Value>, port: u16) -> Value {
     let made_up = MADE_UP.contains(&name)
         || (name == "server_name" && Some(&value) == server_id)
-        || (name == "port" && value == Value::from(port));
+        || (name == "port" && value == port);
     if made_up { Value::from("*") } else { without_port(value, port) }
 }
 
@@ -105,7 +110,7 @@ mod tests {
 
     #[test]
     fn made_up_values_are_blanked_and_the_order_stays() {
-        let info = r#"INFO {"version":"2.15.1","server_id":"NA","server_name":"NA","port":4222,"zeta":1,"alpha":[":4222","h:99"]} "#;
+        let info = r#"INFO {"git_commit":"b2fd3ef","version":"2.15.1","server_id":"NA","server_name":"NA","port":4222,"zeta":1,"alpha":[":4222","h:99"]} "#;
         assert_eq!(
             normal_text(info, false),
             r#"INFO {"version":"*","server_id":"*","server_name":"*","port":"*","zeta":1,"alpha":[":*","h:99"]} "#

@@ -192,7 +192,9 @@ fn parse_step(line: &str, config: String) -> Result<Option<Step>, String> {
     }
     let words: Vec<&str> = rest.split(' ').collect();
     match (head, words.as_slice()) {
-        ("signal", [name @ ("USR2" | "HUP" | "TERM" | "INT")]) => return Ok(Some(Step::Signal((*name).to_owned()))),
+        ("signal", [name @ ("USR2" | "HUP" | "TERM" | "INT")]) => {
+            return Ok(Some(Step::Signal((*name).to_owned())));
+        }
         ("server", ["ends"]) => return Ok(Some(Step::Ends)),
         _ => {}
     }
