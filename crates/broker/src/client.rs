@@ -38,7 +38,7 @@ const CONSENSUS_PREFIX: &[u8] = b"$NRG.";
 /// Subjects and replies that gateways use.
 const GATEWAY_PREFIXES: [&[u8]; 2] = [b"_GR_.", b"$GR."];
 /// Replies that clients may not choose.
-const RESERVED_REPLIES: [&[u8]; 3] = [b"_R_.", b"$JS.ACK.", b"_GR_."];
+const RESERVED_REPLIES: [&[u8]; 4] = [b"_R_.", b"$JS.ACK.", b"_GR_.", b"$GR."];
 /// The queue group of the server's own services.
 const SYSTEM_QUEUE: &[u8] = b"_sys_";
 
@@ -201,10 +201,11 @@ impl Client {
         }
     }
 
-    /// The `INFO` that opens the conversation.
-    pub fn greeting(&self) -> Vec<u8> {
+    /// The `INFO` that opens the conversation. It leaves the client's address out while a proxy may still tell it.
+    pub fn greeting(&self, address_known: bool) -> Vec<u8> {
         let mut info = self.info();
-        if self.settings.hide_client_ip {
+        info.nonce = self.nonce.to_string();
+        if !address_known {
             info.client_ip.clear();
         }
         info.line()
@@ -496,27 +497,29 @@ impl Client {
         }
     }
 
-    /// Who a client was found to be after a reload.
+    /// Who a client was found to be after a reload. A user who is gone, or in another account now, is sent away
+    /// without a word, as by the reference: its client connects again and learns the rest.
     fn admit_again(&mut self, worker: &mut Worker, outcome: Outcome) {
         let identity = match outcome {
             Outcome::Granted(identity) => identity,
-            Outcome::Refused(reason) => return self.deny(reason),
+            Outcome::Refused(reason) => {
+                return match self.member.as_ref().map(|member| &member.user) {
+                    Some(Name::User(_) | Name::Nkey(_)) => self.close(CloseReason::Revocation),
+                    _ => self.deny(reason),
+                };
+            }
         };
-        let account = identity.account.clone().unwrap_or_else(|| GLOBAL_ACCOUNT.into());
-        if self.member.as_ref().is_some_and(|member| *member.account.name() == account) {
-            if let Some(member) = &mut self.member {
-                member.permissions = identity.permissions;
-            }
-            self.hot = None;
-            self.update_responses();
-            self.drop_forbidden_subscriptions(worker);
-        } else {
-            // Its account is another one now: what it subscribed to belongs to the old one.
-            self.drop_subscriptions();
-            if let Some(member) = self.member.take() {
-                member.account.leave();
-            }
-            self.bind(identity);
+        let account = identity.account.as_deref().unwrap_or(GLOBAL_ACCOUNT);
+        let Some(member) = self.member.as_mut().filter(|member| **member.account.name() == *account) else {
+            return self.close(CloseReason::Revocation);
+        };
+        member.permissions = identity.permissions;
+        self.hot = None;
+        self.update_responses();
+        self.review_subscriptions(worker);
+        let subscriptions = self.connection.subscription_table().lock().len();
+        if self.subscriptions_max().is_some_and(|max| subscriptions > max) {
+            self.fail(&ErrorText::MaximumSubscriptionsExceeded, CloseReason::MaxSubscriptionsExceeded);
         }
     }
 
@@ -759,6 +762,8 @@ impl Client {
         {
             let mut info = self.info();
             info.connect_info = true;
+            // The reference says here what holds, whether or not there is a user for those who present nothing.
+            info.auth_required = self.settings.users.is_required(self.connection_type);
             info.remote_account = member.account.name().to_string();
             info.account_is_system = *member.account.name() == self.settings.system_account;
             let line = info.line();
@@ -799,7 +804,6 @@ impl Client {
         let mut info = self.settings.info.clone();
         info.client_id = Some(self.connection.id());
         info.client_ip = self.connection.remote().map(|remote| remote.ip().to_string()).unwrap_or_default();
-        info.nonce = self.nonce.to_string();
         info.max_payload = match self.payload_bytes_max() {
             Some(bytes) => bytes as i64,
             None => -1,
@@ -1052,27 +1056,31 @@ impl Client {
         subscriptions
     }
 
-    /// Removes the subscriptions that the user's permissions no longer allow, and says so.
-    fn drop_forbidden_subscriptions(&mut self, worker: &mut Worker) {
-        let Some(permissions) = self.member.as_ref().and_then(|member| member.permissions.clone()) else {
-            return;
-        };
+    /// Holds the subscriptions to the user's permissions as they are now: what is no longer allowed is removed, and
+    /// the client is told; what reaches into something denied is filtered from now on.
+    fn review_subscriptions(&mut self, worker: &mut Worker) {
+        let Some(member) = &self.member else { return };
+        let permissions = member.permissions.clone();
         for subscription in self.connection.subscriptions() {
             let (subject, queue) = (subscription.subject(), subscription.queue());
-            if permissions.can_subscribe(subject, queue) == SubscribeDecision::Denied && subscription.close()
-            {
-                self.connection.subscription_table().lock().remove(&subscription);
-                self.remove_interest(&subscription);
-                let text = ErrorText::SubscriptionRemoved { subject, queue, sid: subscription.sid() };
-                self.send_error(worker, &text);
-                self.log(
-                    Level::Info,
-                    format_args!(
-                        "Removed sub {} (sid {}) - no longer permitted",
-                        Quoted(subject),
-                        Quoted(subscription.sid())
-                    ),
-                );
+            match permissions.as_ref().map(|permissions| (permissions, permissions.can_subscribe(subject, queue))) {
+                Some((_, SubscribeDecision::Denied)) => {
+                    if subscription.close() {
+                        self.connection.subscription_table().lock().remove(&subscription);
+                        self.remove_interest(&subscription);
+                        let text = ErrorText::SubscriptionRemoved { subject, queue, sid: subscription.sid() };
+                        self.send_error(worker, &text);
+                        let (subject, sid) = (Quoted(subject), Quoted(subscription.sid()));
+                        self.log(Level::Info, format_args!("Removed sub {subject} (sid {sid}) - not authorized"));
+                    }
+                }
+                Some((permissions, SubscribeDecision::Filtered(filter))) => {
+                    subscription.set_filter(Some((permissions.clone(), filter)));
+                }
+                Some((_, SubscribeDecision::Allowed)) | None => subscription.set_filter(None),
+            }
+            if let Some(member) = &self.member {
+                self.shared.stamps.touch(member.account.id(), subject);
             }
         }
     }

@@ -142,7 +142,8 @@ impl Interest {
             Some(Members::Many(many)) => many.iter().for_each(|subscription| matches.push(subscription)),
             None => {}
         }
-        if self.wildcard_count.load(Ordering::Relaxed) > 0 {
+        // A subject with an empty token (`a.`, `a..b`) reaches nobody, not even `>`.
+        if self.wildcard_count.load(Ordering::Relaxed) > 0 && tokens(subject).all(|token| !token.is_empty()) {
             self.wildcards.read().collect(tokens(subject), matches);
         }
     }

@@ -39,8 +39,6 @@ pub struct Settings {
     pub stall_producers: bool,
     /// The account that `acc_is_sys` tells of.
     pub system_account: Arc<str>,
-    /// Leave the client's address out of the first `INFO`: it is not known yet.
-    pub hide_client_ip: bool,
     /// Bytes of a payload that a trace shows; 0 is all.
     pub traced_bytes_max: usize,
     /// Show only the headers of traced messages.

@@ -4,9 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use sonata_auth::permission::{DeliveryFilter, Permissions};
 
 use crate::connection::Connection;
+
+/// What each message must pass: the permissions, and what of them to ask.
+pub type Filter = (Arc<Permissions>, DeliveryFilter);
 
 /// A subscription, shared by its connection, the interest of its account, and the routes that lead to it.
 ///
@@ -14,8 +18,8 @@ use crate::connection::Connection;
 pub struct Subscription {
     connection: Arc<Connection>,
     names: Names,
-    /// What each message must pass before it is delivered.
-    filter: Option<Box<(Arc<Permissions>, DeliveryFilter)>>,
+    /// What each message must pass before it is delivered. Asked when a route is built, not per message.
+    filter: Mutex<Option<Box<Filter>>>,
     delivered: AtomicU64,
     /// Messages after which the subscription ends; 0 is never.
     max: AtomicU64,
@@ -79,7 +83,7 @@ impl Subscription {
         subject: &[u8],
         queue: Option<&[u8]>,
         sid: &[u8],
-        filter: Option<(Arc<Permissions>, DeliveryFilter)>,
+        filter: Option<Filter>,
     ) -> Self {
         let queue = queue.unwrap_or_default();
         Self {
@@ -89,7 +93,7 @@ impl Subscription {
                 subject_bytes: subject.len() as u32,
                 queue_bytes: queue.len() as u32,
             },
-            filter: filter.map(Box::new),
+            filter: Mutex::new(filter.map(Box::new)),
             delivered: AtomicU64::new(0),
             max: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -123,10 +127,15 @@ impl Subscription {
 
     /// Whether the permissions of its user let it receive messages on `subject`.
     pub fn may_receive(&self, subject: &[u8]) -> bool {
-        match self.filter.as_deref() {
+        match self.filter.lock().as_deref() {
             Some((permissions, filter)) => permissions.can_deliver(*filter, subject, self.queue()),
             None => true,
         }
+    }
+
+    /// Its user's permissions have changed. Routes that lead to it must be made stale.
+    pub(crate) fn set_filter(&self, filter: Option<Filter>) {
+        *self.filter.lock() = filter.map(Box::new);
     }
 
     /// Messages delivered so far.

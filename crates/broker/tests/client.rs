@@ -183,7 +183,7 @@ impl World {
             tls: TlsState::AsConfigured,
         };
         let client = Client::new(shared.clone(), connection.clone(), arrival, self.now_ns);
-        connection.send_now(&client.greeting(), self.now_ns);
+        connection.send_now(&client.greeting(true), self.now_ns);
         self.peers.insert(name.into(), Peer { client, wire, rest: Vec::new(), told_closed: false });
     }
 
@@ -298,7 +298,6 @@ fn settings(said: &BTreeMap<String, String>) -> Settings {
         auth_timeout_ns: 2 * SECOND,
         stall_producers: !said.contains_key("no_fast_producer_stall"),
         system_account: "$SYS".into(),
-        hide_client_ip: false,
         traced_bytes_max: 0,
         trace_headers: false,
         authorization_version: 0,

@@ -139,6 +139,20 @@ proptest! {
     }
 }
 
+/// The original delivers `a.` and `a..b` to nobody, and clients count on it.
+#[test]
+fn a_subject_with_an_empty_token_reaches_nobody() {
+    let accounts = Accounts::new(3);
+    let account = accounts.find_or_create("one", 0);
+    for filter in [">", "*", "a.*", "a.>", "*.*", "a.*.b"] {
+        let subscription = Subscription::new(connection(1), filter.as_bytes(), None, filter.as_bytes(), None);
+        account.interest.insert(Arc::new(subscription));
+    }
+    for subject in ["", ".", "a.", ".a", "a..b", "a.b."] {
+        assert_eq!(searched(&account, subject), BTreeSet::new(), "{subject:?}");
+    }
+}
+
 /// A cache that sees many more subjects than it holds forgets, and stays right.
 #[test]
 fn the_cache_is_bounded() {

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use sonata_broker::shared::Shared;
 use sonata_conf::options::Options;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::connections::Connections;
@@ -34,6 +35,8 @@ pub(crate) struct Inner {
     pub(crate) slow_checks: SlowChecks,
     pub(crate) stage: watch::Sender<Stage>,
     pub(crate) bound: Mutex<Bound>,
+    /// Accepts clients; ends, and closes its listener, when the server leaves its running stage.
+    pub(crate) accepting: Mutex<Option<JoinHandle<()>>>,
     pub(crate) http_requests: crate::monitoring::RequestCounts,
     pub(crate) cpu: CpuMeter,
     next_connection_id: AtomicU64,
@@ -84,6 +87,7 @@ impl Inner {
             slow_checks: SlowChecks::new(),
             stage: watch::Sender::new(Stage::Running),
             bound: Mutex::default(),
+            accepting: Mutex::default(),
             http_requests: crate::monitoring::RequestCounts::default(),
             cpu: CpuMeter::start(clock.now_ns()),
             // The original's first client has a number above 1 as well; clients only need it to be unique.

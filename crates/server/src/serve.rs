@@ -86,7 +86,7 @@ pub(crate) async fn serve(
     let tls = if in_process { None } else { inner.tls.load_full() };
     let admitted = inner.connections.insert(entry.clone(), options.max_connections);
     if !admitted {
-        task.connection().send_now(&task.client.greeting(), inner.clock.now_ns());
+        task.connection().send_now(&task.client.greeting(!options.proxy_protocol), inner.clock.now_ns());
         task.fail(&ErrorText::MaximumConnectionsExceeded, CloseReason::MaxConnectionsExceeded);
         task.log(Level::Error, "maximum connections exceeded");
     // On the heap, and gone when it is done: a handshake's state is larger than all that a connection keeps.
@@ -148,7 +148,7 @@ impl Task {
         allow_non_tls: bool,
     ) -> bool {
         let Some(setup) = tls else {
-            self.greet();
+            self.greet(!proxy_protocol);
             return !proxy_protocol || self.read_proxy_header().await;
         };
         let first = match setup.handshake_first {
@@ -160,7 +160,7 @@ impl Task {
             }
         };
         if !first {
-            self.greet();
+            self.greet(!proxy_protocol);
         }
         if proxy_protocol && !self.read_proxy_header().await {
             return false;
@@ -184,13 +184,13 @@ impl Task {
             return false;
         }
         if first {
-            self.greet();
+            self.greet(true);
         }
         true
     }
 
-    fn greet(&self) {
-        self.connection().send_now(&self.client.greeting(), self.inner.clock.now_ns());
+    fn greet(&self, address_known: bool) {
+        self.connection().send_now(&self.client.greeting(address_known), self.inner.clock.now_ns());
     }
 
     async fn read_proxy_header(&mut self) -> bool {
@@ -254,11 +254,6 @@ impl Task {
             }
             Err(_) => {
                 self.log(Level::Error, "TLS handshake timeout");
-                if !first {
-                    self.fail(&ErrorText::TlsRequired, CloseReason::TlsHandshakeError);
-                    let writing = &mut sonata_broker::outbound::Writing::default();
-                    self.connection().finish(writing, true);
-                }
                 self.connection().close(CloseReason::TlsHandshakeError);
                 return false;
             }
@@ -358,7 +353,7 @@ impl Task {
             if settings.authorization_version != self.settings.authorization_version {
                 slow = self.client.recheck(&mut bench.worker, now_ns);
             }
-            if settings.info != self.settings.info
+            if tells_clients(&settings, &self.settings)
                 && let Some(info) = self.client.async_info()
             {
                 self.client.connection().send_now(&info, now_ns);
@@ -512,6 +507,12 @@ impl Task {
             log.write(level, format_args!("{} - {line}", self.connection().label()));
         }
     }
+}
+
+/// Whether clients should hear of the difference in what `INFO` says: where to connect, or that they should leave.
+fn tells_clients(new: &Settings, old: &Settings) -> bool {
+    (&new.info.host, new.info.port, &new.info.connect_urls, new.info.lame_duck)
+        != (&old.info.host, old.info.port, &old.info.connect_urls, old.info.lame_duck)
 }
 
 #[cfg(test)]

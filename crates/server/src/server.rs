@@ -183,7 +183,8 @@ impl Server {
             server.inner.enter(Stage::Stopping);
             return Err(error);
         }
-        tokio::spawn(listener::accept(server.inner.clone(), listener));
+        let accepting = tokio::spawn(listener::accept(server.inner.clone(), listener));
+        *server.inner.accepting.lock() = Some(accepting);
         tokio::spawn(tidy(server.inner.clone()));
         server.log(
             Level::Info,
@@ -331,6 +332,7 @@ impl Server {
         }
         self.log(Level::Info, format_args!("Entering lame duck mode, stop accepting new clients"));
         let options = self.inner.options.load_full();
+        self.listener_closed().await;
         if self.connection_count() > 0 {
             self.announce_lame_duck(&options);
             if self.wait_unless_stopping(options.lame_duck_grace_period).await {
@@ -340,6 +342,15 @@ impl Server {
             }
         }
         self.shutdown().await;
+    }
+
+    /// Returns when nobody is accepted any more.
+    async fn listener_closed(&self) {
+        let accepting = self.inner.accepting.lock().take();
+        if let Some(accepting) = accepting {
+            // It only ends; and if it had panicked its listener would be closed as well.
+            let _ = accepting.await;
+        }
     }
 
     fn announce_lame_duck(&self, options: &Options) {
@@ -378,6 +389,7 @@ impl Server {
             return self.stopped().await;
         }
         self.log(Level::Info, format_args!("Initiating Shutdown..."));
+        self.listener_closed().await;
         let options = self.inner.options.load_full();
         files::remove_ports_file(&options);
         files::remove_pid_file(&options);

@@ -41,7 +41,6 @@ pub(crate) fn settings(
         auth_timeout_ns: nanoseconds(options.auth_timeout()),
         stall_producers: !options.no_fast_producer_stall,
         system_account: options.system_account_name().unwrap_or_default().into(),
-        hide_client_ip: options.proxy_protocol,
         traced_bytes_max: usize::try_from(options.max_traced_msg_len).unwrap_or(usize::MAX),
         trace_headers: options.trace_headers,
         authorization_version,
@@ -77,7 +76,8 @@ fn info(options: &Options, identity: &Identity, users: &Users, port: u16) -> Res
     let advertised = options.client_advertise.as_deref().map(|text| host_and_port(text, port)).transpose()?;
     let (host, port) = advertised.unwrap_or_else(|| (options.host.clone(), port));
     let requires = users.is_required(ConnectionType::Standard);
-    let nobody = users.no_auth_user(ConnectionType::Standard).is_some();
+    // Only one that was asked for makes credentials optional in `INFO`, not the one that the server adds itself.
+    let nobody = options.no_auth_user.is_some();
     let tls = options.tls.as_ref();
     Ok(ServerInfo {
         server_id: identity.id.clone(),
@@ -136,6 +136,13 @@ fn users(options: &Options) -> Result<Users, StartError> {
         },
         ..UsersConfig::default()
     };
+    if config.login.no_auth_user.is_none() && only_system_users(options) {
+        let name = format!("global-{:016x}", rand::random::<u64>());
+        // Nobody can present this password; whoever presents nothing gets the user without it.
+        let password = Secret::new(format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()));
+        config.users.push(UserEntry { name: name.clone(), password, grant: Grant::default() });
+        config.login.no_auth_user = Some(name);
+    }
     if options.tls.as_ref().is_some_and(|tls| tls.verify_and_map) {
         config.certificate_mapping = [ConnectionType::Standard].into_iter().collect();
     }
@@ -153,6 +160,19 @@ fn users(options: &Options) -> Result<Users, StartError> {
         });
     }
     Ok(Users::new(config))
+}
+
+/// Whether the only users there are belong to the system account: then they administrate a server that is otherwise
+/// open, and everybody else goes to the global account.
+fn only_system_users(options: &Options) -> bool {
+    let Some(system) = options.system_account_name() else { return false };
+    let mut accounts = options
+        .users
+        .iter()
+        .map(|user| user.account.as_deref())
+        .chain(options.nkeys.iter().map(|user| user.account.as_deref()))
+        .peekable();
+    accounts.peek().is_some() && accounts.all(|account| account == Some(system))
 }
 
 fn grant(

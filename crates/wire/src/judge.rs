@@ -21,6 +21,8 @@ pub struct Verdict {
     pub passed: usize,
     /// Scripts answered otherwise, or not recorded because a client waited in vain.
     pub failed: usize,
+    /// Scripts that need something Sonata does not have yet; see `not_yet.txt`.
+    pub skipped: usize,
 }
 
 /// A script with the place and the text of its expected answers.
@@ -35,7 +37,7 @@ struct Case {
 /// # Errors
 /// [`WireError`] when a script, the list of divergences or the server's program is unusable.
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<Verdict, WireError> {
-    let cases = cases(options)?;
+    let (cases, skipped) = cases(options)?;
     let run_folder = RunFolder::new()?;
     let pki = Pki::make(&run_folder.0.join("tls"))?;
     let findings: Vec<Mutex<Option<Finding>>> = cases.iter().map(|_| Mutex::new(None)).collect();
@@ -53,7 +55,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Verdict, WireError>
             });
         }
     });
-    let mut verdict = Verdict::default();
+    let mut verdict = Verdict { skipped, ..Verdict::default() };
     for (case, finding) in cases.iter().zip(findings) {
         match finding.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(Finding::Fine) => verdict.passed += 1,
@@ -64,7 +66,14 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Verdict, WireError>
             None => verdict.failed += 1,
         }
     }
-    report(out, &format!("{} passed, {} failed\n", verdict.passed, verdict.failed))?;
+    let Verdict { passed, failed, skipped } = verdict;
+    report(
+        out,
+        &match skipped {
+            0 => format!("{passed} passed, {failed} failed\n"),
+            _ => format!("{passed} passed, {failed} failed, {skipped} skipped\n"),
+        },
+    )?;
     Ok(verdict)
 }
 
@@ -91,18 +100,26 @@ fn judge(case: &Case, options: &Options, pki: &Pki, folder: &Path) -> Finding {
     Finding::Fine
 }
 
-/// The scripts to play, by name.
-fn cases(options: &Options) -> Result<Vec<Case>, WireError> {
+/// The scripts to play, by name, and how many are left out because Sonata cannot play them yet.
+fn cases(options: &Options) -> Result<(Vec<Case>, usize), WireError> {
     let folder = options.folder.join("scripts");
     let divergences = Divergences::read(&options.folder.join("divergences.txt"))?;
+    let not_yet = Divergences::read(&options.folder.join("not_yet.txt"))?;
     let all = names(&folder)?;
-    if let Some(unknown) = divergences.scripts().find(|listed| !all.iter().any(|name| name == listed)) {
+    let mut skipped = 0;
+    if let Some(unknown) =
+        divergences.scripts().chain(not_yet.scripts()).find(|listed| !all.iter().any(|name| name == listed))
+    {
         return Err(WireError::Divergence(format!("there is no script `{unknown}`")));
     }
     let mut cases = Vec::new();
     for name in all.into_iter().filter(|name| matches(&options.only, name)) {
         let listed = divergences.reason(&name).is_some();
         if options.purpose == Purpose::RecordDivergences && !listed {
+            continue;
+        }
+        if options.purpose == Purpose::Check && not_yet.reason(&name).is_some() {
+            skipped += 1;
             continue;
         }
         let truth = folder.join(format!("{name}.txt"));
@@ -121,7 +138,7 @@ fn cases(options: &Options) -> Result<Vec<Case>, WireError> {
         };
         cases.push(case);
     }
-    Ok(cases)
+    Ok((cases, skipped))
 }
 
 /// `area/name` of every script below `folder`, sorted.
