@@ -1,0 +1,27 @@
+//! `docs/metrics.md` names every metric. `UPDATE_TRANSCRIPTS=1 cargo test -p sonata-monitor` rewrites it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use sonata_monitor::metrics::{Kind, METRICS};
+
+#[test]
+fn the_document_lists_every_metric() {
+    let mut text = String::from(
+        "# Metrics\n\n`/metrics` on the monitoring port speaks the text format of Prometheus. Metrics of an account carry the label\n\
+         `account`. This list is written from the code (`crates/monitor/src/metrics.rs`).\n\n| name | type | meaning |\n|---|---|---|\n",
+    );
+    for metric in METRICS {
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        };
+        writeln!(text, "| `{}` | {kind} | {} |", metric.name, metric.help).unwrap();
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
+    if std::env::var_os("UPDATE_TRANSCRIPTS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}
