@@ -1063,7 +1063,10 @@ impl Client {
         let permissions = member.permissions.clone();
         for subscription in self.connection.subscriptions() {
             let (subject, queue) = (subscription.subject(), subscription.queue());
-            match permissions.as_ref().map(|permissions| (permissions, permissions.can_subscribe(subject, queue))) {
+            match permissions
+                .as_ref()
+                .map(|permissions| (permissions, permissions.can_subscribe(subject, queue)))
+            {
                 Some((_, SubscribeDecision::Denied)) => {
                     if subscription.close() {
                         self.connection.subscription_table().lock().remove(&subscription);
@@ -1071,7 +1074,10 @@ impl Client {
                         let text = ErrorText::SubscriptionRemoved { subject, queue, sid: subscription.sid() };
                         self.send_error(worker, &text);
                         let (subject, sid) = (Quoted(subject), Quoted(subscription.sid()));
-                        self.log(Level::Info, format_args!("Removed sub {subject} (sid {sid}) - not authorized"));
+                        self.log(
+                            Level::Info,
+                            format_args!("Removed sub {subject} (sid {sid}) - not authorized"),
+                        );
                     }
                 }
                 Some((permissions, SubscribeDecision::Filtered(filter))) => {

@@ -174,7 +174,9 @@ impl ConnectOptions {
             "account" => text(&mut self.account, value),
             // Of no use from a client, but of the wrong type they are refused.
             "proxy_sig" | "remote_account" => text(&mut String::new(), value),
-            "import" | "export" if !value.is_object() => Err(ConnectError::FieldType(field.into(), "an object")),
+            "import" | "export" if !value.is_object() => {
+                Err(ConnectError::FieldType(field.into(), "an object"))
+            }
             _ => Ok(()),
         }
     }

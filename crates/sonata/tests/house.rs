@@ -26,8 +26,17 @@ const NEVERS: &[(&str, &str)] = &[("sonata-proto", "sonata-auth"), ("sonata-moni
 const OUTSIDE: &[&str] = &["tokio", "hyper", "hyper-util", "mio", "socket2", "nix", "libc", "tokio-rustls"];
 
 /// Words that a pure crate's source does not hold outside its tests.
-const WORLDLY: &[&str] =
-    &["std::fs", "std::process", "TcpStream", "TcpListener", "UdpSocket", "SystemTime::now", "Instant::now", "tokio::", "thread::spawn"];
+const WORLDLY: &[&str] = &[
+    "std::fs",
+    "std::process",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "SystemTime::now",
+    "Instant::now",
+    "tokio::",
+    "thread::spawn",
+];
 
 #[test]
 fn arrows_point_down() {
@@ -43,7 +52,10 @@ fn arrows_point_down() {
         for dependency in ours {
             let below = floor_of(dependency).is_some_and(|other| other < floor);
             assert!(below, "{name} must not use {dependency}");
-            assert!(!NEVERS.contains(&(name.as_str(), dependency.as_str())), "{name} never knows {dependency}");
+            assert!(
+                !NEVERS.contains(&(name.as_str(), dependency.as_str())),
+                "{name} never knows {dependency}"
+            );
         }
     }
 }
