@@ -420,7 +420,7 @@ impl Connection {
     }
 
     /// Where its buffers come from.
-    pub fn pool(&self) -> &BufferPool {
+    pub fn pool(&self) -> &Arc<BufferPool> {
         &self.pool
     }
 

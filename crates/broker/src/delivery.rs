@@ -14,6 +14,7 @@ use crate::account::Account;
 use crate::close::CloseReason;
 use crate::connection::{Connection, promise};
 use crate::outbound::{Full, Outbound, SHARED_BYTES_MIN};
+use crate::pool::shared_copy;
 use crate::route::{Receiver, Route};
 use crate::shared::{Level, Shared};
 use crate::subscription::Subscription;
@@ -217,7 +218,7 @@ impl Run<'_> {
             return Err(Full);
         }
         outbound.append(connection.pool(), prefix, line)?;
-        outbound.append_shared(payload.get_or_insert_with(|| Bytes::copy_from_slice(message)).clone())
+        outbound.append_shared(payload.get_or_insert_with(|| shared_copy(connection.pool(), message)).clone())
     }
 
     /// To a client that does not understand headers: the message without them, and its size without theirs.

@@ -3,13 +3,15 @@
 //! A buffer is used for as long as bytes wait to be written, which is nearly always less than a batch. Lending
 //! fixed sizes from a stack keeps the same few warm buffers going round instead of freeing and faulting in pages.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
-/// The sizes that are kept. The first suits a control line or a few small messages; the last holds what one read
-/// batch of a publisher becomes.
-const CLASS_BYTES: [usize; 4] = [1024, 8 * 1024, 64 * 1024, 320 * 1024];
+/// The sizes that are kept. The first suits a control line or a few small messages; the third a message of 64 KiB with
+/// its line; the last what one read batch of a publisher becomes.
+const CLASS_BYTES: [usize; 4] = [1024, 8 * 1024, 72 * 1024, 320 * 1024];
 
 /// How many bytes of unused buffers are kept per size; beyond it they are freed. Enough for the receivers of a wide
 /// fan-out, small beside what such a server uses anyway.
@@ -92,6 +94,32 @@ impl BufferPool {
     }
 }
 
+/// A copy of `bytes` that can be shared; its buffer goes back to the pool with the last share.
+pub fn shared_copy(pool: &Arc<BufferPool>, bytes: &[u8]) -> Bytes {
+    let Some(class) = Class::holding(bytes.len()) else { return Bytes::copy_from_slice(bytes) };
+    let mut buffer = pool.take(class);
+    buffer[..bytes.len()].copy_from_slice(bytes);
+    Bytes::from_owner(Lent { buffer, length: bytes.len(), pool: pool.clone() })
+}
+
+struct Lent {
+    buffer: Box<[u8]>,
+    length: usize,
+    pool: Arc<BufferPool>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.length]
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.pool.give(std::mem::take(&mut self.buffer));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +137,19 @@ mod tests {
         pool.take(class);
         assert_eq!(pool.kept_bytes(), 0);
         assert_eq!(Class::holding(1 << 30), None);
+    }
+
+    #[test]
+    fn the_last_share_gives_the_buffer_back() {
+        let pool = Arc::new(BufferPool::default());
+        let payload = vec![7; 65_538];
+        let one = shared_copy(&pool, &payload);
+        let two = one.slice(3..);
+        drop(one);
+        assert_eq!((pool.kept_bytes(), two.len()), (0, 65_535));
+        drop(two);
+        assert_eq!(pool.kept_bytes(), 72 * 1024);
+        assert_eq!(shared_copy(&pool, &[1; 1_000_000]).len(), 1_000_000);
     }
 
     #[test]

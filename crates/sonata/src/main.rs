@@ -8,7 +8,7 @@ use sonata::{Disk, FlagOverrides, Level, NATS_VERSION, Server, StartError};
 use sonata_conf::flags::{self, Command, USAGE_EXIT_CODE};
 use tokio::signal::unix::{SignalKind, signal as on_signal};
 
-// Measured against the system's allocator: less memory per idle connection and less time per new one.
+// As fast as glibc's in our measurements; musl's, for static builds, is several times slower under threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
