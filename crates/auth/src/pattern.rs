@@ -7,55 +7,15 @@
 //! The subject that is asked about may hold wildcard tokens itself (a SUB usually does, a PUB may). They are taken
 //! as plain words: an entry's `*` matches any one of them, an entry's word only the same word.
 
-/// What separates tokens.
-const SEPARATOR: u8 = b'.';
+use sonata_subject::{ANY_TAIL, ANY_TOKEN, Tokens, classify, is_subset, tokens};
 
-/// Whether `subject` has at least one token, no empty token, no white space, and `>` only at the end.
-pub(crate) fn is_valid(subject: &[u8]) -> bool {
-    let mut closed = false;
-    for token in subject.split(|byte| *byte == SEPARATOR) {
-        let spaced = token.iter().any(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0c));
-        if token.is_empty() || closed || spaced {
-            return false;
-        }
-        closed = token == b">";
-    }
-    true
-}
-
-/// Whether any token of `subject` is `*` or `>`.
-pub(crate) fn has_wildcard(subject: &[u8]) -> bool {
-    subject.split(|byte| *byte == SEPARATOR).any(|token| token == b"*" || token == b">")
-}
-
-/// Whether some literal subject matches both `left` and `right`.
-pub(crate) fn overlap(left: &[u8], right: &[u8]) -> bool {
-    let mut left = left.split(|byte| *byte == SEPARATOR);
-    let mut right = right.split(|byte| *byte == SEPARATOR);
-    loop {
-        match (left.next(), right.next()) {
-            (None, None) => return true,
-            (Some(_), None) | (None, Some(_)) => return false,
-            (Some(a), Some(b)) if a == b">" || b == b">" => return true,
-            (Some(a), Some(b)) if a != b && a != b"*" && b != b"*" => return false,
-            (Some(_), Some(_)) => {}
-        }
-    }
-}
-
-/// Whether every literal that matches `inner` also matches `outer`.
-pub(crate) fn covers(outer: &[u8], inner: &[u8]) -> bool {
-    let mut outer = outer.split(|byte| *byte == SEPARATOR);
-    let mut inner = inner.split(|byte| *byte == SEPARATOR);
-    loop {
-        match (outer.next(), inner.next()) {
-            (None, None) => return true,
-            (Some(b">"), Some(_)) => return true,
-            (Some(_), None) | (None, Some(_)) | (Some(_), Some(b">")) => return false,
-            (Some(o), Some(i)) if o != i && o != b"*" => return false,
-            (Some(_), Some(_)) => {}
-        }
-    }
+/// Whether `subject` may stand in a list of permissions: a valid subject, and no form feed in it.
+///
+/// The form feed is where lists are stricter than [`classify`]: nats-server takes it for white space in a configured
+/// subject, but not in that of a SUB.
+pub(crate) fn is_entry(subject: &[u8]) -> bool {
+    const FORM_FEED: u8 = 0x0c;
+    classify(subject).is_ok() && !subject.contains(&FORM_FEED)
 }
 
 /// What one pattern of a set says: for everyone, for some queue groups, or both.
@@ -68,11 +28,15 @@ struct Entry {
 }
 
 /// Whether an entry's `*` stands for a `>` of the subject that is asked about.
+///
+/// The set answers both because lists of permissions ask both of a SUB: nats-server accepts by the first, which names
+/// more than the entry does, and what may be delivered is decided by the second. See
+/// [`Permissions::can_subscribe`](crate::permission::Permissions::can_subscribe).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Star {
-    /// It does: how lists of permissions are asked.
+    /// It does: how lists of permissions are asked. An entry answers as [`sonata_subject::matches`] does.
     AnyToken,
-    /// It does not: only a pattern that covers the whole subject counts.
+    /// It does not: only a pattern that covers the whole subject counts, as [`is_subset`] has it.
     OneToken,
 }
 
@@ -118,9 +82,9 @@ impl PatternSet {
         }
         let mut at = 0;
         let mut rest = false;
-        for token in pattern.split(|byte| *byte == SEPARATOR) {
+        for token in tokens(pattern) {
             match token {
-                b">" => rest = true,
+                ANY_TAIL => rest = true,
                 token => at = self.child(at, token),
             }
         }
@@ -139,8 +103,8 @@ impl PatternSet {
     /// A subject with an empty token matches nothing.
     pub(crate) fn ask(&self, subject: &[u8], queue: Option<&[u8]>, star: Star) -> Verdict {
         let mut verdict = Verdict::default();
-        if !self.is_empty() && !has_empty_token(subject) {
-            self.walk(0, Some(subject), &mut |entry| verdict.add(entry, queue), star);
+        if !self.is_empty() && !tokens(subject).any(<[u8]>::is_empty) {
+            self.walk(0, tokens(subject), &mut |entry| verdict.add(entry, queue), star);
         }
         verdict
     }
@@ -150,23 +114,19 @@ impl PatternSet {
         self.ask(subject, None, Star::AnyToken).plain
     }
 
-    /// Visits what matches the tokens of `subject` from the node `at` on. As deep as the deepest pattern.
-    fn walk(&self, at: usize, subject: Option<&[u8]>, visit: &mut impl FnMut(&Entry), star: Star) {
+    /// Visits what matches the tokens of a subject that are left at the node `at`. As deep as the deepest pattern.
+    fn walk(&self, at: usize, mut left: Tokens<'_>, visit: &mut impl FnMut(&Entry), star: Star) {
         let Some(node) = self.nodes.get(at) else { return };
-        let Some(subject) = subject else {
+        let Some(token) = left.next() else {
             node.end.iter().for_each(visit);
             return;
         };
         node.rest.iter().for_each(&mut *visit);
-        let (token, rest) = match subject.iter().position(|byte| *byte == SEPARATOR) {
-            Some(dot) => (&subject[..dot], Some(&subject[dot + 1..])),
-            None => (subject, None),
-        };
-        if let Some(child) = node.star.filter(|_| star == Star::AnyToken || token != b">") {
-            self.walk(child, rest, visit, star);
+        if let Some(child) = node.star.filter(|_| star == Star::AnyToken || token != ANY_TAIL) {
+            self.walk(child, left.clone(), visit, star);
         }
         if let Ok(found) = node.words.binary_search_by(|(word, _)| (**word).cmp(token)) {
-            self.walk(node.words[found].1, rest, visit, star);
+            self.walk(node.words[found].1, left, visit, star);
         }
     }
 
@@ -175,7 +135,7 @@ impl PatternSet {
         let new = self.nodes.len();
         let node = &mut self.nodes[at];
         let child = match token {
-            b"*" => *node.star.get_or_insert(new),
+            ANY_TOKEN => *node.star.get_or_insert(new),
             word => match node.words.binary_search_by(|(known, _)| (**known).cmp(word)) {
                 Ok(found) => node.words[found].1,
                 Err(place) => {
@@ -197,11 +157,49 @@ impl Verdict {
         self.queued |= !entry.queues.is_empty();
         if let Some(queue) = queue {
             // A group's name may itself look like a pattern, so equality comes first.
-            self.queue |= entry.queues.iter().any(|known| **known == *queue || covers(known, queue));
+            self.queue |= entry.queues.iter().any(|known| **known == *queue || is_subset(queue, known));
         }
     }
 }
 
-fn has_empty_token(subject: &[u8]) -> bool {
-    subject.split(|byte| *byte == SEPARATOR).any(<[u8]>::is_empty)
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sonata_subject::matches;
+
+    use super::*;
+
+    fn subject() -> impl Strategy<Value = String> {
+        let tokens = prop::collection::vec(prop_oneof![Just("a"), Just("b"), Just("*")], 0..4);
+        (tokens, any::<bool>()).prop_filter_map("not empty", |(mut tokens, tail)| {
+            tokens.extend(tail.then_some(">"));
+            (!tokens.is_empty()).then(|| tokens.join("."))
+        })
+    }
+
+    #[test]
+    fn an_entry_holds_no_white_space() {
+        for (text, valid) in
+            [("a.b", true), ("a.>", true), ("a b", false), ("a\x0cb", false), ("a.>.b", false)]
+        {
+            assert_eq!(is_entry(text.as_bytes()), valid, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_answers_as_its_entries_one_by_one(
+            entries in prop::collection::vec(subject(), 0..6),
+            asked in subject(),
+        ) {
+            let mut set = PatternSet::default();
+            entries.iter().for_each(|entry| set.insert(entry.as_bytes(), None));
+            let asked = asked.as_bytes();
+            let any = |relation: &dyn Fn(&[u8]) -> bool| entries.iter().any(|entry| relation(entry.as_bytes()));
+            let any_token = any(&|entry| matches(entry, asked));
+            let one_token = any(&|entry| is_subset(asked, entry));
+            prop_assert_eq!(set.ask(asked, None, Star::AnyToken).plain, any_token);
+            prop_assert_eq!(set.ask(asked, None, Star::OneToken).plain, one_token);
+        }
+    }
 }

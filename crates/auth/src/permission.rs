@@ -9,7 +9,9 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::pattern::{self, PatternSet, Star, Verdict};
+use sonata_subject::{has_wildcard, overlaps};
+
+use crate::pattern::{PatternSet, Star, Verdict, is_entry};
 
 /// Permissions as configured.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -149,7 +151,7 @@ impl Permissions {
             if denies(self.subscribe.deny.ask(subject, queue, Star::AnyToken)) {
                 return SubscribeDecision::Denied;
             }
-            filter.denied = pattern::has_wildcard(subject) && self.denies_part_of(subject);
+            filter.denied = has_wildcard(subject) && self.denies_part_of(subject);
         }
         match filter {
             DeliveryFilter { denied: false, allowed: false } => SubscribeDecision::Allowed,
@@ -166,7 +168,7 @@ impl Permissions {
     /// Whether some subject that `wildcard` matches is denied, perhaps only to some queue groups.
     fn denies_part_of(&self, wildcard: &[u8]) -> bool {
         let denied = self.rules.subscribe.as_ref().map_or(&[][..], |access| &access.deny);
-        subjects(denied).any(|denied| pattern::overlap(denied, wildcard))
+        subjects(denied).any(|denied| overlaps(denied, wildcard))
     }
 
     /// Unlike at SUB an entry without group is enough here, so that a message is not lost to a rule about names of
@@ -230,11 +232,7 @@ fn subjects(entries: &[String]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn publish_entry(text: &str) -> Result<&[u8], InvalidRule> {
-    if pattern::is_valid(text.as_bytes()) {
-        Ok(text.as_bytes())
-    } else {
-        Err(InvalidRule::Subject(text.into()))
-    }
+    if is_entry(text.as_bytes()) { Ok(text.as_bytes()) } else { Err(InvalidRule::Subject(text.into())) }
 }
 
 /// `subject` or `subject queue`.
@@ -242,11 +240,7 @@ fn subscribe_entry(text: &str) -> Result<(&[u8], Option<&[u8]>), InvalidRule> {
     let mut words = text.split_whitespace().map(str::as_bytes);
     let (subject, queue) = (words.next(), words.next());
     match subject {
-        Some(subject)
-            if words.next().is_none()
-                && pattern::is_valid(subject)
-                && queue.is_none_or(pattern::is_valid) =>
-        {
+        Some(subject) if words.next().is_none() && is_entry(subject) && queue.is_none_or(is_entry) => {
             Ok((subject, queue))
         }
         _ => Err(InvalidRule::SubjectQueue(text.into())),

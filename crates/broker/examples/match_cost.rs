@@ -97,7 +97,11 @@ fn main() {
             receivers += black_box(Route::build(&stamps, &account, subject.as_bytes())).receivers();
         }
         let cost = start.elapsed().as_nanos() as f64 / subjects.len() as f64;
-        println!("{name}: {:.2} us, {:.1} receivers", cost / 1000.0, receivers as f64 / subjects.len() as f64);
+        println!(
+            "{name}: {:.2} us, {:.1} receivers",
+            cost / 1000.0,
+            receivers as f64 / subjects.len() as f64
+        );
     };
     uncached("uncached, nobody", &|number| format!("telemetry.site1.nobody{number}.temp"));
     uncached("uncached, one literal", &|number| literal(number * 89));

@@ -11,7 +11,7 @@ mod filter;
 mod name;
 
 pub use filter::{is_subset, matches, overlaps};
-pub use name::{Kind, SubjectError, classify, has_wildcard, is_literal, literal_prefix, tokens};
+pub use name::{Kind, SubjectError, Tokens, classify, has_wildcard, is_literal, literal_prefix, tokens};
 
 /// The token that stands for exactly one token.
 pub const ANY_TOKEN: &[u8] = b"*";

@@ -1,0 +1,264 @@
+//! Who a client is and whether it may come in: from its `CONNECT` into an account, and out again.
+//!
+//! The credentials are judged by `sonata-auth`; here the answer gets its consequences. A judgement that takes long goes
+//! out as a [`SlowCheck`] and comes back to [`Client::finish_check`] or, after a reload, [`Client::finish_recheck`].
+
+use std::sync::Arc;
+
+use sonata_auth::response::ResponseTracker;
+use sonata_auth::user::{Check, Credentials, Identity, Name, Outcome, Reason, SlowCheck};
+use sonata_proto::encode::ErrorText;
+
+use super::{Client, Membership, Phase};
+use crate::account::GLOBAL_ACCOUNT;
+use crate::close::CloseReason;
+use crate::connection::Profile;
+use crate::shared::Level;
+use crate::subscription::Subscription;
+use crate::worker::Worker;
+
+impl Client {
+    /// Starts the time in which the client must authenticate, once TLS is established.
+    pub fn restart_auth_timer(&mut self, now_ns: u64) {
+        if let Phase::Connecting { deadline_ns } = &mut self.phase {
+            *deadline_ns = now_ns + self.settings.auth_timeout_ns;
+        }
+    }
+
+    /// Whether the next operation may be carried out: before authentication only `CONNECT`, unless there is a user
+    /// for those who present nothing.
+    pub(super) fn may_operate(&mut self, rest: &[u8]) -> bool {
+        match self.phase {
+            Phase::Serving => true,
+            Phase::Closed | Phase::Checking { .. } => false,
+            Phase::Connecting { .. } => {
+                if matches!(rest.first(), Some(b'C' | b'c')) {
+                    return true;
+                }
+                if self.settings.users.no_auth_user(self.connection_type).is_some()
+                    && let Check::Decided(Outcome::Granted(identity)) = self.authenticate()
+                {
+                    // As a `CONNECT` would, but its defaults stay.
+                    self.connect_received = true;
+                    self.phase = Phase::Serving;
+                    self.bind(identity);
+                    return !self.is_closed();
+                }
+                self.deny(Reason::NothingPresented);
+                false
+            }
+        }
+    }
+
+    pub(super) fn connect(&mut self, worker: &mut Worker, json: &[u8]) -> Option<SlowCheck> {
+        let now_ns = self.now_ns;
+        if let Err(error) = self.options.apply(json) {
+            self.log(Level::Error, format_args!("{error}"));
+            self.close(CloseReason::ProtocolViolation);
+            return None;
+        }
+        // The time since the greeting is the first estimate, as in the reference.
+        self.set_rtt(now_ns.saturating_sub(self.connection.started_ns()));
+        self.schedule_first_ping(worker);
+        if self.connect_received {
+            // A second `CONNECT` may lead into another account; nothing of the first may stay behind.
+            self.drop_subscriptions();
+        }
+        self.connect_received = true;
+        self.hot = None;
+        let deadline_ns = match self.phase {
+            Phase::Connecting { deadline_ns } => deadline_ns,
+            _ => now_ns + self.settings.auth_timeout_ns,
+        };
+        self.phase = Phase::Connecting { deadline_ns };
+        match self.authenticate() {
+            Check::Decided(outcome) => {
+                self.admit(worker, outcome);
+                None
+            }
+            Check::Slow(slow) => {
+                self.phase = Phase::Checking { deadline_ns };
+                Some(slow)
+            }
+        }
+    }
+
+    /// The outcome of a [`SlowCheck`].
+    pub fn finish_check(&mut self, worker: &mut Worker, outcome: Outcome, now_ns: u64) {
+        self.now_ns = now_ns;
+        if let Phase::Checking { deadline_ns } = self.phase {
+            self.phase = Phase::Connecting { deadline_ns };
+            self.admit(worker, outcome);
+        }
+        self.settle(worker);
+    }
+
+    /// Applies what a reload changed; `Some` when the client must prove again who it is and that takes long.
+    pub fn recheck(&mut self, worker: &mut Worker, now_ns: u64) -> Option<SlowCheck> {
+        self.now_ns = now_ns;
+        self.notice_settings();
+        if self.phase != Phase::Serving {
+            return None;
+        }
+        let slow = match self.authenticate() {
+            Check::Decided(outcome) => {
+                self.admit_again(worker, outcome);
+                None
+            }
+            Check::Slow(slow) => Some(slow),
+        };
+        self.settle(worker);
+        slow
+    }
+
+    /// The outcome of a slow [`Client::recheck`].
+    pub fn finish_recheck(&mut self, worker: &mut Worker, outcome: Outcome) {
+        if self.phase == Phase::Serving {
+            self.admit_again(worker, outcome);
+        }
+        self.settle(worker);
+    }
+
+    /// Takes the client out of its account. The connection must be closed already.
+    pub fn leave(&mut self, worker: &mut Worker) -> Vec<Arc<Subscription>> {
+        self.phase = Phase::Closed;
+        self.hot = None;
+        let subscriptions = self.drop_subscriptions();
+        if let Some(member) = self.member.take() {
+            member.account.leave();
+        }
+        self.settle(worker);
+        subscriptions
+    }
+
+    fn authenticate(&self) -> Check {
+        self.settings.users.authenticate(&Credentials {
+            user: &self.options.user,
+            pass: &self.options.pass,
+            token: &self.options.auth_token,
+            nkey: &self.options.nkey,
+            sig: &self.options.signature,
+            proxy_sig: "",
+            nonce: &self.nonce,
+            certificate: self.certificate.as_deref(),
+            connection_type: self.connection_type,
+        })
+    }
+
+    fn admit(&mut self, worker: &mut Worker, outcome: Outcome) {
+        let identity = match outcome {
+            Outcome::Granted(identity) => identity,
+            Outcome::Refused(reason) => return self.deny(reason),
+        };
+        if self.options.new_account || !self.options.account.is_empty() {
+            return self.deny(Reason::NothingPresented);
+        }
+        if let Some(member) = self.member.take() {
+            member.account.leave();
+        }
+        self.bind(identity);
+        if self.is_closed() {
+            return;
+        }
+        self.phase = Phase::Serving;
+        let headers = self.settings.parse.headers && self.options.headers;
+        self.connection.set_headers(headers);
+        self.update_parser();
+        if !(0..=1).contains(&self.options.protocol) {
+            return self.fail(&ErrorText::InvalidClientProtocol, CloseReason::BadClientProtocolVersion);
+        }
+        if self.options.no_responders && !headers {
+            return self
+                .fail(&ErrorText::NoRespondersRequiresHeaders, CloseReason::NoRespondersRequiresHeaders);
+        }
+        self.acknowledge(worker);
+    }
+
+    /// Who a client was found to be after a reload. A user who is gone, or in another account now, is sent away
+    /// without a word, as by the reference: its client connects again and learns the rest.
+    fn admit_again(&mut self, worker: &mut Worker, outcome: Outcome) {
+        let identity = match outcome {
+            Outcome::Granted(identity) => identity,
+            Outcome::Refused(reason) => {
+                return match self.member.as_ref().map(|member| &member.user) {
+                    Some(Name::User(_) | Name::Nkey(_)) => self.close(CloseReason::Revocation),
+                    _ => self.deny(reason),
+                };
+            }
+        };
+        let account = identity.account.as_deref().unwrap_or(GLOBAL_ACCOUNT);
+        let Some(member) = self.member.as_mut().filter(|member| **member.account.name() == *account) else {
+            return self.close(CloseReason::Revocation);
+        };
+        member.permissions = identity.permissions;
+        self.hot = None;
+        self.update_responses();
+        self.review_subscriptions(worker);
+        let subscriptions = self.connection.subscription_table().lock().len();
+        if self.subscriptions_max().is_some_and(|max| subscriptions > max) {
+            self.fail(&ErrorText::MaximumSubscriptionsExceeded, CloseReason::MaxSubscriptionsExceeded);
+        }
+    }
+
+    /// Puts the client into its account, or closes it when the account is full.
+    pub(super) fn bind(&mut self, identity: Identity) {
+        let name = identity.account.as_deref().unwrap_or(GLOBAL_ACCOUNT);
+        let Some(account) = self.shared.accounts.find(name) else {
+            self.log(Level::Error, format_args!("account {name:?} of the user is not configured"));
+            return self.fail(&ErrorText::AuthorizationViolation, CloseReason::MissingAccount);
+        };
+        if !account.enter() {
+            return self.fail(
+                &ErrorText::MaximumAccountConnectionsExceeded,
+                CloseReason::MaxAccountConnectionsExceeded,
+            );
+        }
+        self.show_profile(&identity.user, Some(account.name().clone()));
+        self.member = Some(Membership { account, permissions: identity.permissions, user: identity.user });
+        self.hot = None;
+        self.update_responses();
+        self.update_parser();
+    }
+
+    fn update_responses(&self) {
+        let permission =
+            self.member.as_ref().and_then(|member| member.permissions.as_ref()).and_then(|p| p.responses());
+        self.connection
+            .set_responses(permission.map(|permission| Box::new(ResponseTracker::new(permission))));
+    }
+
+    /// Not let in. The client learns nothing but that; the log says why.
+    fn deny(&mut self, reason: Reason) {
+        let presented = Name::presented(&Credentials {
+            user: &self.options.user,
+            token: &self.options.auth_token,
+            nkey: &self.options.nkey,
+            ..Credentials::default()
+        });
+        // Monitoring shows as who somebody tried to get in.
+        let account = self.member.as_ref().map(|member| member.account.name().clone());
+        self.show_profile(&presented, account);
+        match presented {
+            Name::Unknown => self.log(Level::Error, format_args!("authentication error")),
+            name => self.log(Level::Error, format_args!("authentication error - {name}")),
+        }
+        self.log(Level::Debug, format_args!("authentication refused: {reason}"));
+        let closed = match reason {
+            Reason::ProxyNotTrusted => CloseReason::ProxyNotTrusted,
+            Reason::ProxyRequired => CloseReason::ProxyRequired,
+            _ => CloseReason::AuthenticationFailure,
+        };
+        self.fail(&ErrorText::AuthorizationViolation, closed);
+    }
+
+    /// What monitoring shows of the client: what it says of itself in `CONNECT`, as whom it came and where it is.
+    fn show_profile(&self, user: &Name, account: Option<Arc<str>>) {
+        self.connection.set_profile(Profile {
+            name: self.options.name.as_str().into(),
+            lang: self.options.lang.as_str().into(),
+            version: self.options.version.as_str().into(),
+            user: user.authorized_user().into(),
+            account,
+        });
+    }
+}

@@ -1,0 +1,174 @@
+//! What a `PUB` or `HPUB` of a client does.
+//!
+//! This is the general path of a publish: check, route, deliver, and say so if nobody is there. One in the plainest form
+//! is remembered; as long as the same comes again, the loop in [`Client::receive`] collects it without coming here.
+
+use std::sync::Arc;
+
+use sonata_proto::encode::{self, ErrorText, Quoted};
+use sonata_proto::parse::Publish;
+use sonata_subject::is_literal;
+
+use super::{Client, Hot};
+use crate::delivery::Span;
+use crate::route::Route;
+use crate::shared::Level;
+use crate::worker::{TURN_BYTES_MAX, Worker};
+
+/// Longest subject of a remembered publish; longer ones take the general path each time.
+const HOT_LINE_BYTES_MAX: usize = 256;
+
+/// Subjects that belong to the server's own consensus; only the system account may publish to them.
+const CONSENSUS_PREFIX: &[u8] = b"$NRG.";
+/// Subjects and replies that gateways use.
+const GATEWAY_PREFIXES: [&[u8]; 2] = [b"_GR_.", b"$GR."];
+/// Replies that clients may not choose.
+const RESERVED_REPLIES: [&[u8]; 4] = [b"_R_.", b"$JS.ACK.", b"_GR_.", b"$GR."];
+
+impl Client {
+    /// `end` is where the operation ends in the input.
+    pub(super) fn publish(&mut self, worker: &mut Worker, input: &[u8], end: usize, publish: &Publish<'_>) {
+        worker.batch.in_messages += 1;
+        worker.batch.in_bytes += publish.message.len() as u64;
+        // `HMSG` leaves no subject behind and is not looked at, see the parser.
+        if self.options.pedantic && !publish.subject.is_empty() && !is_literal(publish.subject) {
+            self.send_error(worker, &ErrorText::InvalidPublishSubject);
+        }
+        let Some(permitted) = self.check_publish(worker, publish) else { return };
+        self.acknowledge(worker);
+        let Some(member) = &self.member else { return };
+        let (route, cached) = worker.routes.find(&self.shared.stamps, &member.account, publish.subject);
+        if cached {
+            worker.batch.route_hits += 1;
+        } else {
+            worker.batch.route_misses += 1;
+        }
+        let span = match publish.verbatim {
+            // The rest of the operation, from behind the subject on, stands in the input as it is to be sent.
+            Some(verbatim) => Span {
+                tail: end - verbatim.len()..end,
+                scratch: false,
+                reply_bytes: publish.reply.map_or(0, <[u8]>::len),
+                header_bytes: publish.header_bytes,
+                message_bytes: publish.message.len(),
+            },
+            None => rewritten(&mut worker.scratch, publish),
+        };
+        worker.spans.push(span);
+        let delivered = self.run(member, &route, input).deliver(worker);
+        if !delivered
+            && let Some(reply) = publish.reply
+            && self.options.no_responders
+        {
+            self.send_no_responders(worker, reply, publish.subject);
+        }
+        self.hot = None;
+        if permitted == Permitted::Always && !self.options.verbose && !self.shared.is_tracing() {
+            self.remember(route, publish);
+        }
+    }
+
+    /// Whether the message may be published; if not, the client has been told.
+    fn check_publish(&mut self, worker: &mut Worker, publish: &Publish<'_>) -> Option<Permitted> {
+        let subject = publish.subject;
+        let member = self.member.as_ref()?;
+        if GATEWAY_PREFIXES.iter().any(|prefix| subject.starts_with(prefix)) {
+            self.refuse_publish(worker, &ErrorText::PublishPermission { subject });
+            return None;
+        }
+        let permitted = match &member.permissions {
+            Some(permissions) if !permissions.can_publish(subject) => {
+                if !self.connection.may_respond(subject, self.now_ns) {
+                    self.refuse_publish(worker, &ErrorText::PublishPermission { subject });
+                    return None;
+                }
+                Permitted::Once
+            }
+            _ => Permitted::Always,
+        };
+        if subject.starts_with(CONSENSUS_PREFIX) && *member.account.name() != self.settings.system_account {
+            self.refuse_publish(worker, &ErrorText::PublishPermission { subject });
+            return None;
+        }
+        if let Some(reply) = publish.reply
+            && RESERVED_REPLIES.iter().any(|prefix| reply.starts_with(prefix) && reply.len() > prefix.len())
+        {
+            self.refuse_publish(worker, &ErrorText::ReplyPermission { reply });
+            return None;
+        }
+        Some(permitted)
+    }
+
+    fn refuse_publish(&mut self, worker: &mut Worker, text: &ErrorText<'_>) {
+        self.send_error(worker, text);
+        let user = self.user();
+        let what = match text {
+            ErrorText::ReplyPermission { reply } => {
+                format!("Publish Violation - {user}, Reply {}", Quoted(reply))
+            }
+            ErrorText::PublishPermission { subject } => {
+                format!("Publish Violation - {user}, Subject {}", Quoted(subject))
+            }
+            other => other.to_string(),
+        };
+        self.log(Level::Error, format_args!("{what}"));
+    }
+
+    /// To the client's own subscription that matches the reply, if it has one.
+    fn send_no_responders(&mut self, worker: &mut Worker, reply: &[u8], subject: &[u8]) {
+        let Some(member) = &self.member else { return };
+        let (route, _) = worker.routes.find(&self.shared.stamps, &member.account, reply);
+        let own = route
+            .plain_by_connection()
+            .flatten()
+            .find(|receiver| Arc::ptr_eq(receiver.connection(), &self.connection));
+        if let Some(receiver) = own {
+            let mut message = Vec::new();
+            encode::no_responders(reply, receiver.subscription.sid(), subject, &mut message);
+            self.send(worker, &message);
+        }
+    }
+
+    /// Remembers a publish in the plainest form, so that the next one on its subject needs no parsing.
+    fn remember(&mut self, route: Arc<Route>, publish: &Publish<'_>) {
+        let plain = publish.reply.is_none() && publish.header_text.is_empty() && publish.verbatim.is_some();
+        if plain && publish.subject.len() < HOT_LINE_BYTES_MAX && route.queues().is_empty() {
+            let line_start = [b"PUB ", publish.subject, b" "].concat().into_boxed_slice();
+            let run_bytes_max = TURN_BYTES_MAX / route.receivers().max(1);
+            self.hot = Some(Box::new(Hot { line_start, route, run_bytes: 0, run_bytes_max }));
+        }
+    }
+}
+
+/// How long a permission lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Permitted {
+    /// Until permissions change.
+    Always,
+    /// For this message: it answers a request.
+    Once,
+}
+
+/// The text that receivers get, in the form that they expect: single blanks, CRLF.
+fn rewritten(scratch: &mut Vec<u8>, publish: &Publish<'_>) -> Span {
+    let start = scratch.len();
+    if let Some(reply) = publish.reply {
+        scratch.extend_from_slice(reply);
+        scratch.push(b' ');
+    }
+    if publish.header_bytes > 0 {
+        scratch.extend_from_slice(publish.header_text);
+        scratch.push(b' ');
+    }
+    scratch.extend_from_slice(publish.size_text);
+    scratch.extend_from_slice(b"\r\n");
+    scratch.extend_from_slice(publish.message);
+    scratch.extend_from_slice(b"\r\n");
+    Span {
+        tail: start..scratch.len(),
+        scratch: true,
+        reply_bytes: publish.reply.map_or(0, <[u8]>::len),
+        header_bytes: publish.header_bytes,
+        message_bytes: publish.message.len(),
+    }
+}
