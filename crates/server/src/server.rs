@@ -35,7 +35,9 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(10);
 /// How long ending connections may take when a server stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The configured account names start with these when the server makes them itself.
+/// Payloads beyond this deserve a warning.
+const MAX_PAYLOAD_WARNING: u32 = 8 * 1024 * 1024;
+
 const PLAINTEXT_WARNING: &str = "Plaintext passwords detected, use nkeys or bcrypt";
 
 /// Why a server does not start, or does not take another configuration.
@@ -161,6 +163,14 @@ impl Server {
         };
         if options.has_plaintext_passwords() {
             logger.write(Level::Warning, format_args!("{PLAINTEXT_WARNING}"));
+        }
+        if options.max_payload > MAX_PAYLOAD_WARNING {
+            logger.write(
+                Level::Warning,
+                format_args!(
+                    "Maximum payloads over 8.00 MB are generally discouraged and could lead to poor performance"
+                ),
+            );
         }
         // The port is known only once it is bound, and monitoring comes first in the original.
         let listener = listener::bind(&options.host, options.port).await.map_err(|error| {
@@ -295,6 +305,16 @@ impl Server {
         if touches(Apply::PortsFile) {
             files::remove_ports_file(&old);
             self.warn_on_error(files::write_ports_file(&new, &inner.bound.lock()));
+        }
+        if touches(Apply::Tls)
+            && let Some(setup) = &*inner.tls.load()
+        {
+            for entry in inner.connections.open() {
+                let refused = entry.tls().is_some_and(|facts| !setup.accepts(facts.certificate.as_deref()));
+                if refused {
+                    entry.connection.close(CloseReason::TlsHandshakeError);
+                }
+            }
         }
         if touches(Apply::MaxConnections)
             && let Some(max) = new.max_connections
