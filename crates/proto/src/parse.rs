@@ -306,11 +306,16 @@ impl Parser {
             + parts.size_text.len()
             + CRLF.len();
         // A header block of no bytes is delivered as `MSG`, so its size must not be.
+        let blank_after = |at: usize| buffer.get(at) == Some(&b' ');
+        let after_subject = start + parts.subject.len();
+        let after_reply = after_subject + parts.reply.map_or(0, |reply| 1 + reply.len());
         let verbatim = (start + canonical_bytes == line
             && (parts.header > 0 || parts.header_text.is_empty())
             && buffer[line - 2] == b'\r'
-            && !buffer[start..line].contains(&b'\t'))
-        .then(|| &buffer[start + parts.subject.len() + 1..end]);
+            && blank_after(after_subject)
+            && blank_after(after_reply)
+            && (parts.header == 0 || blank_after(after_reply + 1 + parts.header_text.len())))
+        .then(|| &buffer[after_subject + 1..end]);
         let publish = Publish {
             subject: parts.subject,
             reply: parts.reply,
@@ -366,7 +371,18 @@ struct PublishLine<'a> {
 }
 
 /// The verb at the start of `buffer` and its length; `None` when more bytes could still make one.
+#[inline]
 fn verb(buffer: &[u8]) -> Result<Option<(Verb, usize)>, ParseFault> {
+    // What nearly every operation begins with, before the search through all of them in any case.
+    match buffer {
+        [b'P', b'U', b'B', ..] => return Ok(Some((Verb::Pub, 3))),
+        [b'H', b'P', b'U', b'B', ..] => return Ok(Some((Verb::Hpub, 4))),
+        _ => {}
+    }
+    any_verb(buffer)
+}
+
+fn any_verb(buffer: &[u8]) -> Result<Option<(Verb, usize)>, ParseFault> {
     const VERBS: &[(&[u8], Verb)] = &[
         (b"PUB", Verb::Pub),
         (b"HPUB", Verb::Hpub),
@@ -440,7 +456,8 @@ fn header_publish_arguments(line: &[u8]) -> Result<PublishLine<'_>, ParseFault> 
 /// there and let a publisher write protocol into another's connection; here the reference is not followed
 /// (`DIVERGENCE.md`).
 fn refuse_line_end(line: &[u8], what: &'static str) -> Result<(), ParseFault> {
-    if line.contains(&b'\n') { Err(ParseFault::Malformed(what, line.into())) } else { Ok(()) }
+    // Only the first byte can be one: the line was searched from the second on.
+    if line.first() == Some(&b'\n') { Err(ParseFault::Malformed(what, line.into())) } else { Ok(()) }
 }
 
 fn subscribe(line: &[u8]) -> Result<Operation<'_>, ParseFault> {
@@ -476,35 +493,36 @@ fn size_number(text: &[u8]) -> Option<usize> {
     })
 }
 
+#[inline]
 fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
 }
 
+#[inline]
 fn is_blank_or_line_end(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 /// The non-empty fields of a line.
-struct Fields<'a> {
+struct Fields<'a, S> {
     rest: &'a [u8],
-    separates: fn(u8) -> bool,
+    separates: S,
 }
 
-impl<'a> Fields<'a> {
-    fn new(line: &'a [u8], separates: fn(u8) -> bool) -> Self {
+impl<'a, S: Fn(u8) -> bool> Fields<'a, S> {
+    fn new(line: &'a [u8], separates: S) -> Self {
         Self { rest: line, separates }
     }
 }
 
-impl<'a> Iterator for Fields<'a> {
+impl<'a, S: Fn(u8) -> bool> Iterator for Fields<'a, S> {
     type Item = &'a [u8];
 
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        let separates = self.separates;
-        let start = self.rest.iter().position(|b| !separates(*b))?;
+        let start = self.rest.iter().position(|b| !(self.separates)(*b))?;
         let rest = &self.rest[start..];
-        let end = rest.iter().position(|b| separates(*b)).unwrap_or(rest.len());
+        let end = rest.iter().position(|b| (self.separates)(*b)).unwrap_or(rest.len());
         self.rest = &rest[end..];
         Some(&rest[..end])
     }
