@@ -59,6 +59,8 @@ impl Run<'_> {
         if !self.route.is_empty() {
             if self.route.queues().is_empty() {
                 delivered = self.deliver_plain(worker, &spans, &scratch);
+            } else if spans.len() > 1 && self.route.deals_runs() && self.stall_producers {
+                delivered = self.deal(worker, &spans, &scratch);
             } else {
                 for span in &spans {
                     delivered |= self.deliver_plain(worker, std::slice::from_ref(span), &scratch);
@@ -80,8 +82,35 @@ impl Run<'_> {
         let mut payloads: Vec<Option<Bytes>> = if shares { vec![None; spans.len()] } else { Vec::new() };
         let mut delivered = false;
         for receivers in self.route.plain_by_connection() {
-            delivered |= self.deliver_to_connection(worker, receivers, spans, scratch, &mut payloads);
+            delivered |= self.deliver_to_connection(worker, receivers, spans, scratch, &mut payloads) > 0;
         }
+        delivered
+    }
+
+    /// Deals a run out among the members of the only queue group, each message to one picked at random; each member's
+    /// connection is locked once. What a member cannot take is dealt again, message by message.
+    fn deal(&self, worker: &mut Worker, spans: &[Span], scratch: &[u8]) -> bool {
+        let Some(members) = self.route.queues().first() else { return false };
+        let mut hands = std::mem::take(&mut worker.hands);
+        hands.resize_with(hands.len().max(members.len()), Vec::new);
+        for span in spans {
+            hands[worker.random_below(members.len())].push(span.clone());
+        }
+        let mut delivered = false;
+        for (member, hand) in members.iter().zip(&mut hands) {
+            // A subscription that counts its messages may end in the middle.
+            let limited = member.subscription.max() > 0 || member.subscription.is_closed();
+            let taken = if limited || hand.is_empty() {
+                0
+            } else {
+                self.deliver_to_connection(worker, std::slice::from_ref(member), hand, scratch, &mut [])
+            };
+            delivered |= taken > 0;
+            for span in hand.drain(..).skip(taken) {
+                delivered |= self.deliver_queued(worker, &span, scratch);
+            }
+        }
+        worker.hands = hands;
         delivered
     }
 
@@ -98,14 +127,15 @@ impl Run<'_> {
                     std::slice::from_ref(span),
                     scratch,
                     &mut [],
-                )
+                ) > 0
             });
         }
         delivered
     }
 
     /// `receivers` are subscriptions of one connection. They get the messages in order, each message before the
-    /// next one, as if there were no runs.
+    /// next one, as if there were no runs. Returns how many copies were appended; they stop at the first that does not
+    /// fit.
     fn deliver_to_connection(
         &self,
         worker: &mut Worker,
@@ -113,15 +143,15 @@ impl Run<'_> {
         spans: &[Span],
         scratch: &[u8],
         payloads: &mut [Option<Bytes>],
-    ) -> bool {
-        let Some(connection) = receivers.first().map(Receiver::connection) else { return false };
+    ) -> usize {
+        let Some(connection) = receivers.first().map(Receiver::connection) else { return 0 };
         if !self.echo && Arc::ptr_eq(connection, self.publisher) {
-            return false;
+            return 0;
         }
         let headers = connection.headers();
         let mut outbound = connection.outbound().lock();
         if outbound.closed {
-            return false;
+            return 0;
         }
         let before = (outbound.messages, outbound.message_bytes, outbound.pending_bytes());
         let mut full = false;
@@ -163,8 +193,9 @@ impl Run<'_> {
                 }
             }
         }
-        let delivered = outbound.messages > before.0;
-        worker.batch.out_messages += outbound.messages - before.0;
+        let copies = outbound.messages - before.0;
+        let delivered = copies > 0;
+        worker.batch.out_messages += copies;
         worker.batch.out_bytes += outbound.message_bytes - before.1;
         worker.batch.appended_bytes += outbound.pending_bytes() - before.2;
         self.after_append(worker, connection, outbound, delivered, full);
@@ -175,7 +206,7 @@ impl Run<'_> {
                     .track_response(&text[span.tail.start..span.tail.start + span.reply_bytes], self.now_ns);
             }
         }
-        delivered
+        copies as usize
     }
 
     fn after_append(

@@ -32,6 +32,9 @@ pub struct Route {
     connections: Box<[Range<u32>]>,
     /// Members of each queue group.
     queues: Box<[Box<[Receiver]>]>,
+    /// Whether there is nothing but one queue group, each member of another connection: then a run may be dealt out
+    /// member by member without changing the order that any connection sees.
+    deals_runs: bool,
 }
 
 /// A subscription and the start of the line it gets.
@@ -82,14 +85,16 @@ impl Route {
             connections.push(start..start + group.len() as u32);
             start += group.len() as u32;
         }
+        let queues: Box<[Box<[Receiver]>]> = queues.into_iter().map(Vec::into_boxed_slice).collect();
         Self {
             account: account.id(),
             subject: subject.into(),
             stamp,
+            deals_runs: plain.is_empty() && matches!(&*queues, [group] if are_of_distinct_connections(group)),
             prefixes: prefixes.into_boxed_slice(),
             plain,
             connections: connections.into_boxed_slice(),
-            queues: queues.into_iter().map(Vec::into_boxed_slice).collect(),
+            queues,
         }
     }
 
@@ -128,6 +133,11 @@ impl Route {
         &self.queues
     }
 
+    /// See [`Route::deals_runs`].
+    pub(crate) fn deals_runs(&self) -> bool {
+        self.deals_runs
+    }
+
     /// How many connections get every message.
     pub(crate) fn connection_count(&self) -> usize {
         self.connections.len()
@@ -144,6 +154,12 @@ impl Route {
     pub(crate) fn header_prefix(&self, receiver: &Receiver) -> &[u8] {
         &self.prefixes[receiver.prefix.start as usize..receiver.prefix.end as usize]
     }
+}
+
+fn are_of_distinct_connections(receivers: &[Receiver]) -> bool {
+    let mut ids: Vec<u64> = receivers.iter().map(|receiver| receiver.connection().id()).collect();
+    ids.sort_unstable();
+    ids.windows(2).all(|pair| pair[0] != pair[1])
 }
 
 impl Receiver {

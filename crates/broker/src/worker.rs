@@ -24,6 +24,8 @@ pub struct Worker {
     /// Text of operations that cannot be sent on as they came.
     pub(crate) scratch: Vec<u8>,
     pub(crate) spans: Vec<crate::delivery::Span>,
+    /// What each member of a queue group gets of a run.
+    pub(crate) hands: Vec<Vec<crate::delivery::Span>>,
     pub(crate) batch: Batch,
     writing: Writing,
     random: u64,
@@ -52,6 +54,7 @@ impl Worker {
             ended: Vec::new(),
             scratch: Vec::new(),
             spans: Vec::new(),
+            hands: Vec::new(),
             batch: Batch::default(),
             writing: Writing::default(),
             random: seed | 1,
