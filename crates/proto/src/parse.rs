@@ -234,7 +234,9 @@ impl Parser {
         let Some(newline) = memchr(b'\n', &buffer[from..]).map(|at| from + at) else {
             // `PING`, `PONG` and `+OK` take no arguments: what stands before the line end is dropped and
             // has no limit of its own in the reference; ours is the control line's.
-            if buffer.len().saturating_sub(start) > self.limits.control_line_bytes_max {
+            // A carriage return at the end may be the line end's own, cut from it by the network.
+            let so_far = arguments(buffer.get(start..).unwrap_or_default());
+            if so_far.len() > self.limits.control_line_bytes_max {
                 return Err(ParseFault::ControlLineTooLong);
             }
             self.searched = buffer.len();

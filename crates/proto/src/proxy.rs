@@ -13,9 +13,11 @@ const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const DETECTION_BYTES: usize = 6;
 const V1_LINE_BYTES_MAX: usize = 107;
 const V2_FIXED_BYTES: usize = 16;
+/// Source and destination of IPv6 with their ports.
+const V2_ADDRESS_BYTES_MAX: usize = 36;
 
-/// The longest header that is read, in bytes; also the bound of what a peer can make us hold here.
-pub const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// The most bytes that [`read`] must be shown; also the bound of what a peer can make us hold here.
+pub const SHOWN_BYTES_MAX: usize = V1_LINE_BYTES_MAX;
 
 /// What the first bytes of a connection are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +26,8 @@ pub enum ProxyStep {
     Incomplete,
     /// No PROXY header: all bytes belong to the protocol.
     Absent,
-    /// A header of `consumed` bytes.
+    /// A header of `consumed` bytes: more than were shown when there is something behind the addresses, which is to be
+    /// skipped.
     Header {
         /// The real source; `None` when the proxy speaks for itself (`LOCAL`, `UNKNOWN`, unspecified family).
         source: Option<SocketAddr>,
@@ -115,9 +118,6 @@ fn read_v2(buffer: &[u8]) -> Result<ProxyStep, ProxyError> {
         return Err(ProxyError::Invalid("invalid version"));
     }
     let consumed = V2_FIXED_BYTES + usize::from(u16::from_be_bytes([high, low]));
-    if consumed > HEADER_BYTES_MAX {
-        return Err(ProxyError::Invalid("header too long"));
-    }
     let local = match version_command & 0x0f {
         0x0 => true,
         0x1 => false,
@@ -130,7 +130,9 @@ fn read_v2(buffer: &[u8]) -> Result<ProxyStep, ProxyError> {
     if !local && family > 2 {
         return Err(ProxyError::Unsupported("unsupported address family"));
     }
-    let Some(addresses) = buffer.get(V2_FIXED_BYTES..consumed) else {
+    // Behind the addresses there may be up to 64 KiB of what only proxies want to know.
+    let end = consumed.min(V2_FIXED_BYTES + V2_ADDRESS_BYTES_MAX);
+    let Some(addresses) = buffer.get(V2_FIXED_BYTES..end) else {
         return Ok(ProxyStep::Incomplete);
     };
     let source = match (local, family) {
@@ -201,6 +203,17 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_behind_the_addresses_need_not_be_shown() {
+        let mut long = vec![1, 2, 3, 4, 9, 9, 9, 9, 0x10, 0x92, 0, 1];
+        long.resize(60_000, 0xee);
+        let header = v2(0x21, 0x11, &long);
+        let shown = &header[..V2_FIXED_BYTES + V2_ADDRESS_BYTES_MAX];
+        let source = Some("1.2.3.4:4242".parse().unwrap());
+        assert_eq!(read(shown), Ok(ProxyStep::Header { source, consumed: header.len() }));
+        assert_eq!(read(&shown[..shown.len() - 1]), Ok(ProxyStep::Incomplete));
+    }
+
+    #[test]
     fn other_bytes_are_not_a_header_and_bad_headers_are_refused() {
         assert_eq!(read(b"CONNECT {}\r\n"), Ok(ProxyStep::Absent));
         assert_eq!(read(b"PING\r\n"), Ok(ProxyStep::Absent));
@@ -230,7 +243,10 @@ mod tests {
             let mut bytes = match kind { 0 => V1_START.to_vec(), 1 => V2_SIGNATURE.to_vec(), _ => vec![] };
             bytes.extend(tail);
             if let Ok(ProxyStep::Header { consumed, .. }) = read(&bytes) {
-                prop_assert!(consumed <= bytes.len());
+                prop_assert!(consumed <= bytes.len() || bytes.len() >= V2_FIXED_BYTES + V2_ADDRESS_BYTES_MAX);
+            }
+            if bytes.len() >= SHOWN_BYTES_MAX {
+                prop_assert_ne!(read(&bytes), Ok(ProxyStep::Incomplete));
             }
         }
     }

@@ -197,15 +197,25 @@ impl Task {
         let reader = &mut self.reader;
         let read = tokio::time::timeout(PROXY_HEADER_TIMEOUT, async {
             let mut seen = Vec::new();
-            let mut buffer = vec![0; 512];
-            loop {
+            let mut buffer = vec![0; proxy::SHOWN_BYTES_MAX];
+            let (source, mut to_skip) = loop {
                 match proxy::read(&seen) {
                     Ok(ProxyStep::Incomplete) => {}
-                    Ok(ProxyStep::Absent) => return Ok((None, seen)),
-                    Ok(ProxyStep::Header { source, consumed }) => {
-                        return Ok((source, seen.split_off(consumed)));
-                    }
+                    Ok(ProxyStep::Absent) => break (None, 0),
+                    Ok(ProxyStep::Header { source, consumed }) => break (source, consumed),
                     Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+                }
+                match std::future::poll_fn(|context| reader.poll_raw(context, &mut buffer)).await? {
+                    Input::Bytes(count) => seen.extend_from_slice(&buffer[..count]),
+                    Input::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+                }
+            };
+            loop {
+                let skipped = to_skip.min(seen.len());
+                seen.drain(..skipped);
+                to_skip -= skipped;
+                if to_skip == 0 {
+                    return Ok((source, seen));
                 }
                 match std::future::poll_fn(|context| reader.poll_raw(context, &mut buffer)).await? {
                     Input::Bytes(count) => seen.extend_from_slice(&buffer[..count]),

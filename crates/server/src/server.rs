@@ -58,6 +58,8 @@ pub enum StartError {
     Listen(&'static str, String, io::Error),
     /// The pid or ports file cannot be written.
     File(PathBuf, io::Error),
+    /// What is wrong stands in the log already ([`Server::start_from`]).
+    Logged,
 }
 
 impl fmt::Display for StartError {
@@ -72,6 +74,7 @@ impl fmt::Display for StartError {
                 write!(f, "Error listening on {what}: {address}, {error:?}")
             }
             Self::File(path, error) => write!(f, "could not write {}: {error}", path.display()),
+            Self::Logged => f.write_str("the log says why"),
         }
     }
 }
@@ -83,7 +86,7 @@ impl std::error::Error for StartError {
             Self::Tls(error) => Some(error),
             Self::Log(error) => Some(error),
             Self::Listen(_, _, error) | Self::File(_, error) => Some(error),
-            Self::Permission(_) | Self::Advertise(_) => None,
+            Self::Permission(_) | Self::Advertise(_) | Self::Logged => None,
         }
     }
 }
@@ -132,30 +135,33 @@ impl Server {
     /// # Errors
     /// See [`StartError`]; nothing stays behind.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        Self::start_with_logger(options, Logger::silent(), None).await
+        Self::start_with_logger(options, Arc::new(Logger::silent()), None).await
     }
 
     /// Starts a server as the command line and the file it names say, logging as they say.
     ///
     /// # Errors
-    /// See [`StartError`]; nothing stays behind.
+    /// See [`StartError`]; nothing stays behind. What goes wrong once there is a log is written to it, and
+    /// [`StartError::Logged`] is left to return.
     pub async fn start_from(flags: FlagOverrides) -> Result<Self, StartError> {
         let Loaded { options, warnings } = flags::load(&flags, &Disk).map_err(StartError::Config)?;
-        let logger = Logger::new(&options).map_err(StartError::Log)?;
+        let logger = Arc::new(Logger::new(&options).map_err(StartError::Log)?);
         for warning in &warnings.warnings {
             logger.write(Level::Warning, format_args!("{warning}"));
         }
-        Self::start_with_logger(options, logger, Some(flags)).await
+        Self::start_with_logger(options, logger.clone(), Some(flags)).await.map_err(|error| {
+            logger.write(Level::Fatal, format_args!("{error}"));
+            StartError::Logged
+        })
     }
 
     async fn start_with_logger(
         options: Options,
-        logger: Logger,
+        logger: Arc<Logger>,
         flags: Option<FlagOverrides>,
     ) -> Result<Self, StartError> {
         let clock = Clock::start();
         let identity = Identity::generate();
-        let logger = Arc::new(logger);
         banner(&logger, &options, &identity);
         let tls = match &options.tls {
             Some(tls) => Some(Arc::new(TlsSetup::load(tls).map_err(StartError::Tls)?)),
@@ -249,6 +255,11 @@ impl Server {
         client
     }
 
+    /// Whether the server is in lame duck mode and has not stopped yet.
+    pub fn is_lame_duck(&self) -> bool {
+        *self.inner.stage.borrow() == Stage::LameDuck
+    }
+
     /// Client connections now.
     pub fn connection_count(&self) -> usize {
         self.inner.connections.count()
@@ -319,7 +330,15 @@ impl Server {
         if touches(Apply::MaxConnections)
             && let Some(max) = new.max_connections
         {
-            for entry in inner.connections.close_beyond(max) {
+            let beyond = inner.connections.close_beyond(max);
+            if !beyond.is_empty() {
+                let count = beyond.len();
+                self.log(
+                    Level::Info,
+                    format_args!("Closed {count} connections to fall within max_connections"),
+                );
+            }
+            for entry in beyond {
                 let text = sonata_proto::encode::ErrorText::MaximumConnectionsExceeded.line();
                 entry.connection.send_last(&text, CloseReason::MaxConnectionsExceeded);
             }

@@ -75,10 +75,7 @@ fn run(overrides: FlagOverrides) -> ExitCode {
         let signals = Signals::listen();
         let server = match Server::start_from(overrides).await {
             Ok(server) => server,
-            Err(error @ (StartError::Listen(..) | StartError::File(..))) => {
-                eprintln!("{PROGRAM}: {error}");
-                return ExitCode::FAILURE;
-            }
+            Err(StartError::Logged) => return ExitCode::FAILURE,
             Err(error) => return fail(error.to_string().trim_end()),
         };
         match signals {
@@ -126,7 +123,10 @@ impl Signals {
                 }
                 _ = self.terminate.recv() => {
                     trapped(server, "terminated");
-                    return server.shutdown().await;
+                    // An orchestrator sends it while the clients are being sent away; that is what they wait for.
+                    if !server.is_lame_duck() {
+                        return server.shutdown().await;
+                    }
                 }
                 _ = self.hangup.recv() => {
                     trapped(server, "hangup");

@@ -124,15 +124,6 @@ impl Stranger {
         }
     }
 
-    /// What it may make the server hold.
-    fn bytes_max(self) -> u64 {
-        match self {
-            // The specification lets it be that long, and it is read whole.
-            Self::LongProxyHeader => 64 * 1024 + STRANGER_BYTES_MAX,
-            _ => STRANGER_BYTES_MAX,
-        }
-    }
-
     /// Does its worst until the server ends the connection. `spoken` is told when the first words are said.
     async fn visit(self, port: u16, spoken: impl Future<Output = ()>) {
         let mut stream = connect(port).await;
@@ -364,7 +355,7 @@ async fn a_stranger_makes_the_server_hold_little() {
         }
         let per_stranger = peak.saturating_sub(before) / each as u64;
         println!("{stranger:?}: {per_stranger} bytes each, {} gone", gone.load(Ordering::Relaxed));
-        assert!(per_stranger <= stranger.bytes_max(), "{stranger:?}: {per_stranger} bytes each");
+        assert!(per_stranger <= STRANGER_BYTES_MAX, "{stranger:?}: {per_stranger} bytes each");
         check_health(&mut server);
         server.signal("quit");
         assert_eq!(server.wait().code(), Some(0));

@@ -146,7 +146,6 @@ fn a_port_in_use_ends_the_start() {
 
 /// The original logs it as fatal, so that it is in the file where an operator looks for it.
 #[test]
-#[ignore = "defect: what ends a start goes to standard error only, not to the log"]
 fn what_ends_a_start_is_in_the_log() {
     let folder = Folder::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -308,7 +307,6 @@ fn lame_duck_mode_tells_clients_and_ends_the_process() {
 
 /// An orchestrator sends both: `preStop` starts lame duck mode, and then every container gets SIGTERM.
 #[test]
-#[ignore = "defect: SIGTERM ends lame duck mode at once, where the original lets it go on"]
 fn a_lame_duck_is_not_ended_by_term() {
     let folder = Folder::new();
     let config =
