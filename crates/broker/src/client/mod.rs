@@ -58,6 +58,8 @@ pub struct Client {
     /// None until the client is let in, and again once it has left.
     member: Option<Membership>,
     hot: Option<Box<Hot>>,
+    /// Where the route of the last publish stands in memory; only ever compared.
+    last_route_address: usize,
     ping: Ping,
     /// The time of the input at hand.
     now_ns: u64,
@@ -148,6 +150,7 @@ impl Client {
             tls: arrival.tls,
             member: None,
             hot: None,
+            last_route_address: 0,
             now_ns,
         };
         if !client.settings.users.is_required(client.connection_type) {
@@ -255,9 +258,6 @@ impl Client {
         hot.run_bytes = 0;
         let route = hot.route.clone();
         self.run(member, &route, input).deliver(worker);
-        if !route.queues().is_empty() {
-            self.hot = None;
-        }
     }
 
     /// A run of this client: what is delivered, and on which terms.

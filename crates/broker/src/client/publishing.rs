@@ -62,8 +62,10 @@ impl Client {
         {
             self.send_no_responders(worker, reply, publish.subject);
         }
-        self.hot = None;
-        if permitted == Permitted::Always && !self.options.verbose && !self.shared.is_tracing() {
+        // Only the second in a row is remembered: with many subjects in turn it would be for nothing.
+        let route_address = Arc::as_ptr(&route) as usize;
+        let again = std::mem::replace(&mut self.last_route_address, route_address) == route_address;
+        if again && permitted == Permitted::Always && !self.options.verbose && !self.shared.is_tracing() {
             self.remember(route, publish);
         }
     }
@@ -132,7 +134,7 @@ impl Client {
     /// Remembers a publish in the plainest form, so that the next one on its subject needs no parsing.
     fn remember(&mut self, route: Arc<Route>, publish: &Publish<'_>) {
         let plain = publish.reply.is_none() && publish.header_text.is_empty() && publish.verbatim.is_some();
-        if plain && publish.subject.len() < HOT_LINE_BYTES_MAX && route.queues().is_empty() {
+        if plain && publish.subject.len() < HOT_LINE_BYTES_MAX {
             let line_start = [b"PUB ", publish.subject, b" "].concat().into_boxed_slice();
             let run_bytes_max = TURN_BYTES_MAX / route.receivers().max(1);
             self.hot = Some(Box::new(Hot { line_start, route, run_bytes: 0, run_bytes_max }));
