@@ -18,6 +18,11 @@ impl Secret {
         Self(Zeroizing::new(text.into()))
     }
 
+    /// Whether this is the same text in the configuration. For two configurations, never for what a client presents.
+    pub(crate) fn is_configured_as(&self, other: &Self) -> bool {
+        *self.0 == *other.0
+    }
+
     /// Whether there is nothing to hide.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

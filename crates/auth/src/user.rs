@@ -368,6 +368,20 @@ impl Users {
         }
     }
 
+    /// Decides who a client is that `previous` has let in with these credentials. A password is not compared again
+    /// with a hash that is configured as it was; anything else is decided as by [`Users::authenticate`].
+    pub fn readmit(&self, previous: &Self, credentials: &Credentials<'_>) -> Check {
+        if let (Ok(Found::User(name, user)), Ok(Found::User(_, before))) =
+            (self.find(credentials), previous.find(credentials))
+            && user.password.is_bcrypt()
+            && user.password.is_configured_as(&before.password)
+            && let Ok(proxy) = self.check_proxy(credentials)
+        {
+            return Check::Decided(user.grant.outcome(Name::User(name.into()), proxy));
+        }
+        self.authenticate(credentials)
+    }
+
     /// The key of the trusted proxy that signed the nonce, if one is configured and there is a signature.
     fn check_proxy(&self, credentials: &Credentials<'_>) -> Result<Option<Arc<str>>, Reason> {
         if credentials.proxy_sig.is_empty() || self.trusted_proxies.is_empty() {

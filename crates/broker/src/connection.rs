@@ -26,6 +26,9 @@ const PIECES_PER_WRITE: usize = 64;
 /// publisher does not end up writing for everybody.
 const WRITES_PER_FLUSH: usize = 4;
 
+/// How often the last writer of a connection gives way to one who is at it already.
+const FINISH_YIELDS_MAX: usize = 1000;
+
 /// How a connection's bytes leave, and how its task is woken. Implemented where sockets are.
 pub trait Port: Send + Sync {
     /// Writes without blocking.
@@ -325,8 +328,10 @@ impl Connection {
     pub fn resume(&self, writing: &mut Writing, now_ns: u64) -> Flushed {
         match self.port.drain() {
             Ok(()) => {
-                self.outbound.lock().blocked = false;
+                let mut outbound = self.outbound.lock();
+                outbound.blocked = false;
                 self.blocked_since_ns.store(0, Ordering::Relaxed);
+                drop(outbound);
                 self.flush(writing, now_ns)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Flushed::Blocked,
@@ -341,6 +346,13 @@ impl Connection {
     /// it held is released.
     pub fn finish(&self, writing: &mut Writing, attempt: bool) {
         if attempt {
+            // Somebody else may be in the middle of a write that does not block: a matter of microseconds.
+            for _ in 0..FINISH_YIELDS_MAX {
+                if !self.outbound.lock().writing {
+                    break;
+                }
+                std::thread::yield_now();
+            }
             self.outbound.lock().take(PIECES_PER_WRITE, &mut writing.pieces);
             let mut slices = [IoSlice::new(b""); PIECES_PER_WRITE];
             let count = writing.slices(&mut slices);
@@ -390,11 +402,12 @@ impl Connection {
 
     fn mark_blocked(&self, mut outbound: parking_lot::MutexGuard<'_, Outbound>, now_ns: u64) -> Flushed {
         outbound.blocked = true;
-        drop(outbound);
-        // The deadline counts from the first refusal of what is now at the front.
+        // The deadline counts from the first refusal of what is now at the front. Noted under the lock: whoever
+        // unblocks must not be overtaken.
         if self.blocked_since_ns.load(Ordering::Relaxed) == 0 {
             self.blocked_since_ns.store(now_ns.max(1), Ordering::Relaxed);
         }
+        drop(outbound);
         self.port.wake();
         Flushed::Blocked
     }

@@ -148,6 +148,14 @@ impl Run<'_> {
         if !self.echo && Arc::ptr_eq(connection, self.publisher) {
             return 0;
         }
+        if connection.tracks_responses() {
+            // Before they can be on their way: a quick answer must find them.
+            for span in spans.iter().filter(|span| span.reply_bytes > 0) {
+                let text = if span.scratch { scratch } else { self.input };
+                let reply = &text[span.tail.start..span.tail.start + span.reply_bytes];
+                connection.track_response(reply, self.now_ns);
+            }
+        }
         let headers = connection.headers();
         let mut outbound = connection.outbound().lock();
         if outbound.closed {
@@ -199,13 +207,6 @@ impl Run<'_> {
         worker.batch.out_bytes += outbound.message_bytes - before.1;
         worker.batch.appended_bytes += outbound.pending_bytes() - before.2;
         self.after_append(worker, connection, outbound, delivered, full);
-        if delivered && connection.tracks_responses() {
-            for span in spans.iter().filter(|span| span.reply_bytes > 0) {
-                let text = if span.scratch { scratch } else { self.input };
-                connection
-                    .track_response(&text[span.tail.start..span.tail.start + span.reply_bytes], self.now_ns);
-            }
-        }
         copies as usize
     }
 

@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 use sonata_subject::{has_wildcard, tokens};
 
 use crate::subscription::Subscription;
-use crate::trie::{Node, remove_from};
+use crate::trie::{Node, add_to, remove_from};
 
 /// Tables for literal subjects. Several, so that a table that must grow holds up few.
 const SHARDS: usize = 16;
@@ -188,8 +188,13 @@ impl Members {
 
     fn push(&mut self, subscription: Arc<Subscription>) {
         match self {
-            Self::One(one) => *self = Self::Many(Box::new(vec![one.clone(), subscription])),
-            Self::Many(many) => many.push(subscription),
+            Self::One(one) => {
+                let mut many = Vec::with_capacity(2);
+                add_to(&mut many, one.clone());
+                add_to(&mut many, subscription);
+                *self = Self::Many(Box::new(many));
+            }
+            Self::Many(many) => add_to(many, subscription),
         }
     }
 }

@@ -44,6 +44,8 @@ pub struct Outbound {
     pub(crate) blocked: bool,
     /// Nothing is accepted any more.
     pub(crate) closed: bool,
+    /// Everything is released.
+    finished: bool,
     /// Messages and their bytes that were appended.
     pub(crate) messages: u64,
     /// See `messages`.
@@ -94,6 +96,7 @@ impl Outbound {
             writing: false,
             blocked: false,
             closed: false,
+            finished: false,
             messages: 0,
             message_bytes: 0,
             waiters: Vec::new(),
@@ -177,6 +180,10 @@ impl Outbound {
     /// Ends a writer's turn: `written` bytes were accepted and `rest` were not.
     pub fn put_back(&mut self, written: usize, rest: &mut Vec<Piece>) {
         self.writing = false;
+        if self.finished {
+            // Everything was released while this writer was at it.
+            return rest.clear();
+        }
         self.pending_bytes -= written;
         self.start_class = if rest.is_empty() { Class::filled_by(written) } else { self.start_class };
         for piece in rest.drain(..).rev() {
@@ -198,6 +205,7 @@ impl Outbound {
     /// Drops everything and refuses what comes.
     pub fn close(&mut self, pool: &BufferPool) {
         self.closed = true;
+        self.finished = true;
         for piece in self.pieces.drain(..) {
             give_back(pool, piece);
         }
@@ -349,6 +357,19 @@ mod tests {
             prop_assert_eq!(drain(&mut outbound, &pool, accept), expected);
             prop_assert_eq!(outbound.pending_bytes(), 0);
         }
+    }
+
+    /// A connection was taken down while a publisher was writing to it, and what it counted went below nothing.
+    #[test]
+    fn a_writer_may_return_after_the_end() {
+        let pool = BufferPool::default();
+        let mut outbound = Outbound::new(1000);
+        outbound.append(&pool, b"hello", b"").unwrap();
+        let mut writing = Writing::default();
+        outbound.take(4, &mut writing.pieces);
+        outbound.close(&pool);
+        outbound.put_back(0, &mut writing.pieces);
+        assert_eq!((outbound.pending_bytes(), outbound.has_pieces(), outbound.writing), (0, false, false));
     }
 
     #[test]

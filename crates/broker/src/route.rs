@@ -14,9 +14,8 @@ use crate::interest::Matches;
 use crate::stamp::{Stamp, Stamps};
 use crate::subscription::Subscription;
 
-/// How many receivers, over all its routes, one half of a cache holds. Each costs about 60 bytes and its share of
-/// the subject, so a full cache is a few MiB per thread.
-const CACHE_RECEIVERS_MAX: usize = 32 * 1024;
+/// How many bytes of routes one half of a cache holds.
+const CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A cached answer of an account's interest.
 #[derive(Debug)]
@@ -119,6 +118,15 @@ impl Route {
         self.plain.len() + self.queues.iter().map(|group| group.len()).sum::<usize>()
     }
 
+    /// Bytes it takes, its place in a table included.
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + 48
+            + self.subject.len()
+            + self.prefixes.len()
+            + self.receivers() * size_of::<Receiver>()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.plain.is_empty() && self.queues.is_empty()
     }
@@ -168,16 +176,16 @@ impl Receiver {
     }
 }
 
-/// The routes that one thread has used lately. Bounded by receivers: when the younger half is full, the older half
+/// The routes that one thread has used lately. Bounded by bytes: when the younger half is full, the older half
 /// is forgotten and the younger becomes the older.
 #[derive(Debug)]
 pub struct RouteCache {
     young: HashTable<Arc<Route>>,
     old: HashTable<Arc<Route>>,
-    /// Routes of the younger half and their receivers.
-    young_receivers: usize,
-    /// Routes of the older half and their receivers.
-    old_receivers: usize,
+    /// Bytes of the younger half.
+    young_bytes: usize,
+    /// Bytes of the older half.
+    old_bytes: usize,
     hasher: FixedState,
 }
 
@@ -187,8 +195,8 @@ impl RouteCache {
         Self {
             young: HashTable::new(),
             old: HashTable::new(),
-            young_receivers: 0,
-            old_receivers: 0,
+            young_bytes: 0,
+            old_bytes: 0,
             hasher: FixedState::with_seed(seed),
         }
     }
@@ -203,9 +211,9 @@ impl RouteCache {
         self.len() == 0
     }
 
-    /// Receivers of the routes held.
-    pub fn receivers(&self) -> usize {
-        self.young_receivers + self.old_receivers - self.len()
+    /// Bytes of the routes held.
+    pub fn bytes(&self) -> usize {
+        self.young_bytes + self.old_bytes
     }
 
     /// The routes held, in no order.
@@ -222,21 +230,21 @@ impl RouteCache {
                 return (route.clone(), true);
             }
             let fresh = Arc::new(Route::build(stamps, account, subject));
-            self.young_receivers = self.young_receivers + fresh.receivers() - route.receivers();
+            self.young_bytes = self.young_bytes + fresh.bytes() - route.bytes();
             *route = fresh.clone();
             return (fresh, false);
         }
         let old = self.old.find_entry(hash, same).ok().map(|entry| entry.remove().0);
-        self.old_receivers -= old.as_ref().map_or(0, |route| 1 + route.receivers());
+        self.old_bytes -= old.as_ref().map_or(0, |route| route.bytes());
         let (route, cached) = match old {
             Some(route) if route.is_current(stamps) => (route, true),
             _ => (Arc::new(Route::build(stamps, account, subject)), false),
         };
-        self.young_receivers += 1 + route.receivers();
-        if self.young_receivers > CACHE_RECEIVERS_MAX && !self.young.is_empty() {
+        self.young_bytes += route.bytes();
+        if self.young_bytes > CACHE_BYTES_MAX && !self.young.is_empty() {
             self.old = std::mem::take(&mut self.young);
-            self.old_receivers = self.young_receivers - (1 + route.receivers());
-            self.young_receivers = 1 + route.receivers();
+            self.old_bytes = self.young_bytes - route.bytes();
+            self.young_bytes = route.bytes();
         }
         let hasher = &self.hasher;
         self.young.insert_unique(hash, route.clone(), |route| hash_of(hasher, route.account, &route.subject));
@@ -247,8 +255,8 @@ impl RouteCache {
     pub fn clear(&mut self) {
         self.young = HashTable::new();
         self.old = HashTable::new();
-        self.young_receivers = 0;
-        self.old_receivers = 0;
+        self.young_bytes = 0;
+        self.old_bytes = 0;
     }
 
     fn hash(&self, account: u32, subject: &[u8]) -> u64 {
@@ -283,7 +291,7 @@ mod tests {
 
     /// Through inserting, forgetting the older half, coming back from it and being rebuilt.
     #[test]
-    fn receivers_are_those_of_the_routes_held() {
+    fn bytes_are_those_of_the_routes_held() {
         let stamps = Stamps::new(7);
         let account = Accounts::new(7).find_or_create("A", 0);
         let connection = Connection::new(1, None, 0, 1024, Arc::<BufferPool>::default(), Box::new(Nowhere));
@@ -301,14 +309,15 @@ mod tests {
         for round in 0..4 {
             subscribe(b"a.*");
             subscribe(b"a.7");
-            for subject in (0..CACHE_RECEIVERS_MAX / 5 * (1 + round)).map(|number| format!("a.{number}")) {
+            for subject in (0..CACHE_BYTES_MAX / 1000 * (1 + round)).map(|number| format!("a.{number}")) {
                 let (route, _) = cache.find(&stamps, &account, subject.as_bytes());
                 assert_eq!(route.receivers(), (1 + round) * if subject == "a.7" { 2 } else { 1 });
             }
-            assert_eq!(cache.receivers(), cache.iter().map(Route::receivers).sum::<usize>());
+            assert_eq!(cache.bytes(), cache.iter().map(Route::bytes).sum::<usize>());
+            assert!(cache.bytes() <= 2 * CACHE_BYTES_MAX);
             assert_eq!(cache.len(), cache.iter().count());
         }
         cache.clear();
-        assert_eq!((cache.receivers(), cache.len()), (0, 0));
+        assert_eq!((cache.bytes(), cache.len()), (0, 0));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use sonata_auth::permission::{DeliveryFilter, Permissions};
@@ -24,6 +24,8 @@ pub struct Subscription {
     /// Messages after which the subscription ends; 0 is never.
     max: AtomicU64,
     closed: AtomicBool,
+    /// Where it stands in the list of the interest that holds it; changes under that list's lock.
+    position: AtomicU32,
 }
 
 /// What a subscription is called: subject, queue group and sid, one after the other in one allocation.
@@ -97,6 +99,7 @@ impl Subscription {
             delivered: AtomicU64::new(0),
             max: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            position: AtomicU32::new(0),
         }
     }
 
@@ -151,6 +154,14 @@ impl Subscription {
     /// Whether it has ended.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn position(&self) -> usize {
+        self.position.load(Ordering::Relaxed) as usize
+    }
+
+    pub(crate) fn set_position(&self, position: usize) {
+        self.position.store(position as u32, Ordering::Relaxed);
     }
 
     pub(crate) fn set_delivered(&self, delivered: u64) {

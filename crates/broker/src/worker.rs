@@ -90,9 +90,9 @@ impl Worker {
         self.routes.len()
     }
 
-    /// Receivers of cached routes.
-    pub fn cached_receivers(&self) -> usize {
-        self.routes.receivers()
+    /// Bytes of cached routes.
+    pub fn cached_bytes(&self) -> usize {
+        self.routes.bytes()
     }
 
     /// The cached routes, in no order.

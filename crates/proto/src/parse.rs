@@ -219,6 +219,9 @@ impl Parser {
             Verb::Ping | Verb::Pong | Verb::Ok => 0,
             _ => buffer[verb_bytes..].iter().take_while(|b| is_blank(**b)).count(),
         };
+        if blanks > self.limits.control_line_bytes_max {
+            return Err(ParseFault::ControlLineTooLong);
+        }
         if blanks == 0 && verb.needs_blank() {
             return match buffer.get(verb_bytes) {
                 Some(_) => Err(ParseFault::UnknownOperation),

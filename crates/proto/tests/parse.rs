@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use proptest::prelude::*;
-use sonata_proto::parse::{Operation, ParseLimits, Parser, Step};
+use sonata_proto::parse::{Operation, ParseFault, ParseLimits, Parser, Step};
 
 #[test]
 fn scripts_give_the_recorded_operations() {
@@ -117,6 +117,18 @@ fn unescape(text: &str) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// Blanks behind a verb are not arguments, but they are held all the same: they were held without a bound.
+#[test]
+fn blanks_without_end_are_refused() {
+    for verb in ["CONNECT", "SUB", "PUB", "INFO"] {
+        let mut parser = Parser::new(ParseLimits { control_line_bytes_max: 64, ..ParseLimits::default() });
+        let fits = format!("{verb}{}", " ".repeat(64));
+        assert!(matches!(parser.next(fits.as_bytes()), Ok(Step::Incomplete { .. })), "{verb}");
+        let more = format!("{fits} ");
+        assert_eq!(parser.next(more.as_bytes()), Err(ParseFault::ControlLineTooLong), "{verb}");
+    }
 }
 
 /// A publisher's stream was refused: the general path had looked at an incomplete line, the shortcut then took the

@@ -35,6 +35,8 @@ pub(crate) struct Inner {
     pub(crate) slow_checks: SlowChecks,
     pub(crate) stage: watch::Sender<Stage>,
     pub(crate) bound: Mutex<Bound>,
+    /// Held while options and settings are exchanged, so that one exchange does not undo another.
+    pub(crate) changing: Mutex<()>,
     /// Accepts clients; ends, and closes its listener, when the server leaves its running stage.
     pub(crate) accepting: Mutex<Option<JoinHandle<()>>>,
     pub(crate) http_requests: crate::monitoring::RequestCounts,
@@ -87,6 +89,7 @@ impl Inner {
             slow_checks: SlowChecks::new(),
             stage: watch::Sender::new(Stage::Running),
             bound: Mutex::default(),
+            changing: Mutex::default(),
             accepting: Mutex::default(),
             http_requests: crate::monitoring::RequestCounts::default(),
             cpu: CpuMeter::start(clock.now_ns()),

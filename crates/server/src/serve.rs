@@ -25,7 +25,7 @@ use tokio::time::Sleep;
 
 use crate::connections::{Entry, TlsFacts};
 use crate::inbound::{Inbound, InputEnd};
-use crate::inner::Inner;
+use crate::inner::{Inner, Stage};
 use crate::socket::{HANDSHAKE_RECORD, Handshake, Input, Reader, Socket, SocketPort};
 use crate::tls::TlsSetup;
 use crate::workers::Bench;
@@ -85,12 +85,15 @@ pub(crate) async fn serve(
     task.log(Level::Debug, "Client connection created");
     let tls = if in_process { None } else { inner.tls.load_full() };
     let admitted = inner.connections.insert(entry.clone(), options.max_connections);
+    if *inner.stage.borrow() > Stage::Running {
+        // Accepted in the last moment; whoever closes the others may have missed this one.
+        connection.close(CloseReason::ServerShutdown);
+    }
     if !admitted {
         task.connection().send_now(&task.client.greeting(!options.proxy_protocol), inner.clock.now_ns());
         task.fail(&ErrorText::MaximumConnectionsExceeded, CloseReason::MaxConnectionsExceeded);
         task.log(Level::Error, "maximum connections exceeded");
-    // On the heap, and gone when it is done: a handshake's state is larger than all that a connection keeps.
-    } else if Box::pin(task.establish(tls, options.proxy_protocol, options.allow_non_tls)).await {
+    } else if task.is_established(tls, options.proxy_protocol, options.allow_non_tls).await {
         drop(options);
         let sleep = tokio::time::sleep(Duration::from_secs(3600));
         tokio::pin!(sleep);
@@ -119,6 +122,8 @@ struct Task {
 struct Slow {
     outcome: oneshot::Receiver<Outcome>,
     recheck: bool,
+    /// Who may connect as it was when the check began.
+    authorization_version: u64,
 }
 
 /// Being held back for a receiver.
@@ -140,6 +145,29 @@ enum Turn {
 }
 
 impl Task {
+    /// As [`Task::establish`], and false as soon as somebody closes the connection.
+    async fn is_established(
+        &mut self,
+        tls: Option<Arc<TlsSetup>>,
+        proxy_protocol: bool,
+        allow_non_tls: bool,
+    ) -> bool {
+        let (connection, socket) = (self.connection().clone(), self.socket.clone());
+        let closed = std::future::poll_fn(|context| {
+            socket.poll_called(context);
+            if connection.close_reason().is_some() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        // On the heap, and gone when it is done: a handshake's state is larger than all that a connection keeps.
+        let establish = Box::pin(self.establish(tls, proxy_protocol, allow_non_tls));
+        let established = tokio::select! {
+            established = establish => established,
+            () = closed => false,
+        };
+        // Whatever was called out meanwhile is looked at in the first turn.
+        self.socket.call();
+        established
+    }
+
     /// Everything before the first operation. False when the connection is over.
     async fn establish(
         &mut self,
@@ -151,15 +179,8 @@ impl Task {
             self.greet(!proxy_protocol);
             return !proxy_protocol || self.read_proxy_header().await;
         };
-        let first = match setup.handshake_first {
-            HandshakeFirst::Off => false,
-            HandshakeFirst::Always => true,
-            HandshakeFirst::Auto(fallback) => {
-                let wait = tokio::time::timeout(fallback, self.reader.starts_tls());
-                matches!(wait.await, Ok(Ok(true)))
-            }
-        };
-        if !first {
+        let greets_first = setup.handshake_first == HandshakeFirst::Off;
+        if greets_first {
             self.greet(!proxy_protocol);
         }
         if proxy_protocol && !self.read_proxy_header().await {
@@ -167,18 +188,17 @@ impl Task {
         }
         // Bytes that were read together with the PROXY header belong to the handshake.
         let ahead = self.inbound.take_kept();
-        if !first && allow_non_tls {
-            let encrypted = match ahead.first() {
-                Some(byte) => *byte == HANDSHAKE_RECORD,
-                None => {
-                    let wait = tokio::time::timeout(setup.timeout, self.reader.starts_tls());
-                    matches!(wait.await, Ok(Ok(true)))
-                }
-            };
-            if !encrypted {
-                self.inbound = Inbound::new(ahead);
-                return true;
-            }
+        let first = match setup.handshake_first {
+            HandshakeFirst::Off => false,
+            HandshakeFirst::Always => true,
+            HandshakeFirst::Auto(fallback) => self.starts_tls(&ahead, fallback).await,
+        };
+        if !greets_first && !first {
+            self.greet(true);
+        }
+        if !first && allow_non_tls && !self.starts_tls(&ahead, setup.timeout).await {
+            self.inbound = Inbound::new(ahead);
+            return true;
         }
         if !self.secure(&setup, first, ahead).await {
             return false;
@@ -187,6 +207,14 @@ impl Task {
             self.greet(true);
         }
         true
+    }
+
+    /// Whether what the client sends first, within the time, is a TLS handshake.
+    async fn starts_tls(&mut self, ahead: &[u8], wait: Duration) -> bool {
+        match ahead.first() {
+            Some(byte) => *byte == HANDSHAKE_RECORD,
+            None => matches!(tokio::time::timeout(wait, self.reader.starts_tls()).await, Ok(Ok(true))),
+        }
     }
 
     fn greet(&self, address_known: bool) {
@@ -430,16 +458,35 @@ impl Task {
         let outcome = ready!(Pin::new(&mut slow.outcome).poll(context))
             .unwrap_or(Outcome::Refused(sonata_auth::user::Reason::WrongPassword));
         let recheck = slow.recheck;
+        // A reload meanwhile makes the outcome one of the past.
+        let settings = self.inner.shared.settings();
+        let outdated = slow.authorization_version != settings.authorization_version;
         self.slow = None;
         let inner = self.inner.clone();
-        inner.workers.with(|bench| {
-            if recheck {
-                self.client.finish_recheck(&mut bench.worker, outcome);
-            } else {
-                self.client.finish_check(&mut bench.worker, outcome, now_ns);
-            }
-            bench.worker.flush(now_ns);
+        let again = inner.workers.with(|bench| {
+            let worker = &mut bench.worker;
+            let again = match (outdated, recheck) {
+                (true, true) => self.client.recheck(worker, now_ns),
+                (true, false) => self.client.check_again(worker, now_ns),
+                (false, true) => {
+                    self.client.finish_recheck(worker, outcome);
+                    None
+                }
+                (false, false) => {
+                    self.client.finish_check(worker, outcome, now_ns);
+                    None
+                }
+            };
+            worker.flush(now_ns);
+            again
         });
+        if let Some(check) = again {
+            self.start_slow(check, recheck);
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        // What was called out meanwhile could not be looked at.
+        self.notice_settings(now_ns);
         if self.connection().close_reason().is_some() {
             // The top of the next poll takes it from here.
             context.waker().wake_by_ref();
@@ -461,7 +508,8 @@ impl Task {
     fn start_slow(&mut self, check: SlowCheck, recheck: bool) {
         let (tell, outcome) = oneshot::channel();
         self.inner.slow_checks.run(check, tell);
-        self.slow = Some(Slow { outcome, recheck });
+        let authorization_version = self.inner.shared.settings().authorization_version;
+        self.slow = Some(Slow { outcome, recheck, authorization_version });
     }
 
     /// The connection is over: its place is given up and what it was is remembered for `/connz`.

@@ -192,13 +192,9 @@ impl Server {
         let server = Self { inner, flags: flags.map(Arc::new) };
         monitoring::start(&server.inner).await?;
         let options = server.inner.options.load_full();
-        let files = files::write_pid_file(&options)
-            .and_then(|()| files::write_ports_file(&options, &server.inner.bound.lock()));
-        if let Err(error) = files {
-            // Monitoring runs already.
-            server.inner.enter(Stage::Stopping);
-            return Err(error);
-        }
+        // A server that runs is worth more than a file about it, as in the original.
+        server.warn_on_error(files::write_pid_file(&options));
+        server.warn_on_error(files::write_ports_file(&options, &server.inner.bound.lock()));
         let accepting = tokio::spawn(listener::accept(server.inner.clone(), listener));
         *server.inner.accepting.lock() = Some(accepting);
         tokio::spawn(tidy(server.inner.clone()));
@@ -285,6 +281,7 @@ impl Server {
     /// See [`ReloadError`]; nothing has changed then.
     pub fn reload_with(&self, options: Options) -> Result<Vec<Change>, ReloadError> {
         let inner = &self.inner;
+        let _changing = inner.changing.lock();
         let old = inner.options.load_full();
         let changes = reload::compare(&old, &options).map_err(ReloadError::Refused)?;
         // Everything that can fail comes before anything that shows.
@@ -373,7 +370,7 @@ impl Server {
         let options = self.inner.options.load_full();
         self.listener_closed().await;
         if self.connection_count() > 0 {
-            self.announce_lame_duck(&options);
+            self.announce_lame_duck();
             if self.wait_unless_stopping(options.lame_duck_grace_period).await {
                 self.log(Level::Info, format_args!("Closing existing clients"));
                 let span = options.lame_duck_duration.saturating_sub(options.lame_duck_grace_period);
@@ -392,11 +389,13 @@ impl Server {
         }
     }
 
-    fn announce_lame_duck(&self, options: &Options) {
+    fn announce_lame_duck(&self) {
         let inner = &self.inner;
+        let _changing = inner.changing.lock();
+        let options = inner.options.load_full();
         let port = self.client_address().map_or(options.port, |address| address.port());
         let version = inner.shared.settings().authorization_version;
-        if let Ok(settings) = settings(options, &inner.identity, port, true, version) {
+        if let Ok(settings) = settings(&options, &inner.identity, port, true, version) {
             inner.shared.update_settings(settings);
             inner.connections.open().iter().for_each(|entry| entry.connection.wake());
         }
@@ -422,11 +421,17 @@ impl Server {
         tokio::time::timeout(wait, stage.wait_for(|stage| *stage >= Stage::Stopping)).await.is_err()
     }
 
-    /// Stops the server and returns when it has stopped: no listener, no connection.
+    /// Stops the server and returns when it has stopped: no listener, no connection. It stops even if nobody waits for
+    /// the end of this call.
     pub async fn shutdown(&self) {
-        if !self.inner.enter(Stage::Stopping) {
-            return self.stopped().await;
+        if self.inner.enter(Stage::Stopping) {
+            let server = self.clone();
+            tokio::spawn(async move { server.stop().await });
         }
+        self.stopped().await;
+    }
+
+    async fn stop(&self) {
         self.log(Level::Info, format_args!("Initiating Shutdown..."));
         self.listener_closed().await;
         let options = self.inner.options.load_full();

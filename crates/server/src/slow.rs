@@ -5,16 +5,17 @@ use std::sync::Arc;
 use sonata_auth::user::{Outcome, SlowCheck};
 use tokio::sync::{Semaphore, oneshot};
 
-/// Checks at the same time. A bcrypt comparison keeps a processor busy for tens of milliseconds; more of them at
-/// once would only take processors from those who are in already.
-const CHECKS_MAX: usize = 2;
+/// Checks at the same time at least; otherwise as many as there are processors. A bcrypt comparison keeps one busy for
+/// tens of milliseconds; more of them at once would only take processors from those who are in already.
+const CHECKS_MIN: usize = 2;
 
 /// See the module. A check that waits here waits within its connection's authentication timeout.
 pub(crate) struct SlowChecks(Arc<Semaphore>);
 
 impl SlowChecks {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(CHECKS_MAX)))
+        let processors = std::thread::available_parallelism().map_or(CHECKS_MIN, usize::from);
+        Self(Arc::new(Semaphore::new(processors.max(CHECKS_MIN))))
     }
 
     /// Runs the check and tells its outcome.

@@ -117,7 +117,10 @@ impl Reader {
             let mut session = session.lock();
             let mut wire = &encrypted[..count];
             while !wire.is_empty() {
-                session.read_tls(&mut wire)?;
+                // After the peer's close_notify nothing more is taken, however much is there.
+                if session.read_tls(&mut wire)? == 0 {
+                    break;
+                }
                 if let Err(error) = session.process_new_packets() {
                     // Tell the peer why, if it still listens.
                     let _ = socket.write_tls(&mut session);
@@ -129,6 +132,9 @@ impl Reader {
             socket.write_tls(&mut session).or_else(ignore_would_block)?;
             if filled > 0 {
                 return Poll::Ready(Ok(Input::Bytes(filled)));
+            }
+            if !wire.is_empty() {
+                return Poll::Ready(Ok(Input::End));
             }
         }
     }
@@ -152,7 +158,8 @@ impl Socket {
             transport: RwLock::new(Some(transport)),
             tls: OnceLock::new(),
             task: AtomicWaker::new(),
-            called: AtomicBool::new(false),
+            // What changed while the connection was being made is looked at once.
+            called: AtomicBool::new(true),
         })
     }
 
@@ -160,6 +167,12 @@ impl Socket {
     pub(crate) fn poll_called(&self, context: &mut Context<'_>) -> bool {
         self.task.register(context.waker());
         self.called.load(Ordering::Relaxed) && self.called.swap(false, Ordering::AcqRel)
+    }
+
+    /// Wakes the connection's task.
+    pub(crate) fn call(&self) {
+        self.called.store(true, Ordering::Release);
+        self.task.wake();
     }
 
     /// From now on bytes are encrypted.
@@ -279,8 +292,7 @@ impl Port for SocketPort {
     }
 
     fn wake(&self) {
-        self.0.called.store(true, Ordering::Release);
-        self.0.task.wake();
+        self.0.call();
     }
 }
 
@@ -327,7 +339,9 @@ impl Handshake<'_> {
 
     fn take(&mut self, mut wire: &[u8]) -> io::Result<()> {
         while !wire.is_empty() {
-            self.session.read_tls(&mut wire)?;
+            if self.session.read_tls(&mut wire)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             self.session
                 .process_new_packets()
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;

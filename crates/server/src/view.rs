@@ -16,7 +16,6 @@ use sonata_broker::client::Client;
 use sonata_broker::close::CloseReason;
 use sonata_broker::connection::{self, ConnectionCounts, Profile};
 use sonata_broker::interest::InterestCounts;
-use sonata_broker::route::Route;
 use sonata_broker::subscription::{Subscription, SubscriptionRecord};
 use sonata_conf::options::{DEFAULT_TLS_TIMEOUT, Options, WriteTimeout};
 use sonata_monitor::accountz;
@@ -75,12 +74,6 @@ const SUBSCRIPTION_RECORD_BYTES: usize = size_of::<SubscriptionRecord>() + 40;
 
 /// Bytes that a filter with wildcards takes on top: levels of the trie that it shares with few others.
 const WILDCARD_BYTES: usize = 192;
-
-/// Bytes of a cached route without receivers: itself, its subject and its place in the table.
-const ROUTE_BYTES: usize = size_of::<Route>() + 16 + 48 + 16;
-
-/// Bytes of a receiver of a cached route: reference, range, and the start of the line it gets.
-const RECEIVER_BYTES: usize = 16 + 48;
 
 /// See the module. One for each request.
 pub(crate) struct View {
@@ -176,7 +169,7 @@ impl View {
             outbound: pool(outbound + self.inner.shared.pool.kept_bytes()),
             ingest: pool(ingest + workers.buffer_bytes),
             interest: pool(interest.sum()),
-            caches: pool(workers.routes * ROUTE_BYTES + workers.receivers * RECEIVER_BYTES),
+            caches: pool(workers.route_bytes),
         }
     }
 

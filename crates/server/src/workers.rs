@@ -33,7 +33,7 @@ pub(crate) struct Workers {
 #[derive(Default)]
 struct Sizes {
     routes: AtomicUsize,
-    receivers: AtomicUsize,
+    route_bytes: AtomicUsize,
     buffer_bytes: AtomicUsize,
 }
 
@@ -42,8 +42,8 @@ struct Sizes {
 pub(crate) struct WorkerSizes {
     /// Cached routes.
     pub(crate) routes: usize,
-    /// Receivers of those routes.
-    pub(crate) receivers: usize,
+    /// Their bytes.
+    pub(crate) route_bytes: usize,
     /// Bytes of read buffers.
     pub(crate) buffer_bytes: usize,
 }
@@ -78,7 +78,7 @@ impl Workers {
         let mut sum = WorkerSizes::default();
         for sizes in self.sizes.lock().iter().filter_map(Weak::upgrade) {
             sum.routes += sizes.routes.load(Ordering::Relaxed);
-            sum.receivers += sizes.receivers.load(Ordering::Relaxed);
+            sum.route_bytes += sizes.route_bytes.load(Ordering::Relaxed);
             sum.buffer_bytes += sizes.buffer_bytes.load(Ordering::Relaxed);
         }
         sum
@@ -103,7 +103,7 @@ impl Workers {
 impl Sizes {
     fn update(&self, bench: &Bench) {
         self.routes.store(bench.worker.cached_routes(), Ordering::Relaxed);
-        self.receivers.store(bench.worker.cached_receivers(), Ordering::Relaxed);
+        self.route_bytes.store(bench.worker.cached_bytes(), Ordering::Relaxed);
         self.buffer_bytes.store(bench.input.len() + bench.encrypted.len(), Ordering::Relaxed);
     }
 }

@@ -93,6 +93,23 @@ impl Client {
         self.settle(worker);
     }
 
+    /// Checks anew what was being checked when a reload changed who may connect.
+    pub fn check_again(&mut self, worker: &mut Worker, now_ns: u64) -> Option<SlowCheck> {
+        self.now_ns = now_ns;
+        self.notice_settings();
+        let Phase::Checking { deadline_ns } = self.phase else { return None };
+        let slow = match self.authenticate() {
+            Check::Decided(outcome) => {
+                self.phase = Phase::Connecting { deadline_ns };
+                self.admit(worker, outcome);
+                None
+            }
+            Check::Slow(slow) => Some(slow),
+        };
+        self.settle(worker);
+        slow
+    }
+
     /// Applies what a reload changed; `Some` when the client must prove again who it is and that takes long.
     pub fn recheck(&mut self, worker: &mut Worker, now_ns: u64) -> Option<SlowCheck> {
         self.now_ns = now_ns;
@@ -100,7 +117,8 @@ impl Client {
         if self.phase != Phase::Serving {
             return None;
         }
-        let slow = match self.authenticate() {
+        let check = self.settings.users.readmit(&self.admitted_by.users, &self.credentials());
+        let slow = match check {
             Check::Decided(outcome) => {
                 self.admit_again(worker, outcome);
                 None
@@ -132,7 +150,11 @@ impl Client {
     }
 
     fn authenticate(&self) -> Check {
-        self.settings.users.authenticate(&Credentials {
+        self.settings.users.authenticate(&self.credentials())
+    }
+
+    fn credentials(&self) -> Credentials<'_> {
+        Credentials {
             user: &self.options.user,
             pass: &self.options.pass,
             token: &self.options.auth_token,
@@ -142,7 +164,7 @@ impl Client {
             nonce: &self.nonce,
             certificate: self.certificate.as_deref(),
             connection_type: self.connection_type,
-        })
+        }
     }
 
     fn admit(&mut self, worker: &mut Worker, outcome: Outcome) {
@@ -187,9 +209,14 @@ impl Client {
             }
         };
         let account = identity.account.as_deref().unwrap_or(GLOBAL_ACCOUNT);
-        let Some(member) = self.member.as_mut().filter(|member| **member.account.name() == *account) else {
+        // The very account, not another one of its name: it may have been removed and configured again meanwhile.
+        let account = self.shared.accounts.find(account);
+        let same =
+            |member: &&mut Membership| account.is_some_and(|account| Arc::ptr_eq(&account, &member.account));
+        let Some(member) = self.member.as_mut().filter(same) else {
             return self.close(CloseReason::Revocation);
         };
+        self.admitted_by = self.settings.clone();
         member.permissions = identity.permissions;
         self.hot = None;
         self.update_responses();
@@ -214,6 +241,7 @@ impl Client {
             );
         }
         self.show_profile(&identity.user, Some(account.name().clone()));
+        self.admitted_by = self.settings.clone();
         self.member = Some(Membership { account, permissions: identity.permissions, user: identity.user });
         self.hot = None;
         self.update_responses();

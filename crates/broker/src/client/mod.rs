@@ -28,6 +28,7 @@ use sonata_proto::parse::{Operation, ParseFault, ParseLimits, Parser, Step};
 
 use self::heartbeat::Ping;
 use crate::account::Account;
+use crate::client::publishing::run_bytes_max;
 use crate::close::CloseReason;
 use crate::connection::Connection;
 use crate::delivery::{Run, Span};
@@ -40,6 +41,8 @@ pub struct Client {
     shared: Arc<Shared>,
     /// As of `settings_version`; see `notice_settings`.
     settings: Arc<Settings>,
+    /// The settings under which the client was let in, or let stay.
+    admitted_by: Arc<Settings>,
     settings_version: u64,
     connection: Arc<Connection>,
     connection_type: ConnectionType,
@@ -138,6 +141,7 @@ impl Client {
             phase: Phase::Connecting { deadline_ns: now_ns + settings.auth_timeout_ns },
             parser: Parser::new(ParseLimits { headers: false, ..settings.parse }),
             shared,
+            admitted_by: settings.clone(),
             settings,
             settings_version,
             connection,
@@ -256,6 +260,7 @@ impl Client {
             hot.route = worker.routes.find(&self.shared.stamps, &member.account, hot.route.subject()).0;
         }
         hot.run_bytes = 0;
+        hot.run_bytes_max = run_bytes_max(&hot.route);
         let route = hot.route.clone();
         self.run(member, &route, input).deliver(worker);
     }

@@ -133,13 +133,23 @@ impl Client {
 
     /// Remembers a publish in the plainest form, so that the next one on its subject needs no parsing.
     fn remember(&mut self, route: Arc<Route>, publish: &Publish<'_>) {
-        let plain = publish.reply.is_none() && publish.header_text.is_empty() && publish.verbatim.is_some();
+        // A pedantic client is told each time.
+        let told = self.options.pedantic && !is_literal(publish.subject);
+        let plain =
+            !told && publish.reply.is_none() && publish.header_text.is_empty() && publish.verbatim.is_some();
         if plain && publish.subject.len() < HOT_LINE_BYTES_MAX {
             let line_start = [b"PUB ", publish.subject, b" "].concat().into_boxed_slice();
-            let run_bytes_max = TURN_BYTES_MAX / route.receivers().max(1);
+            let run_bytes_max = run_bytes_max(&route);
             self.hot = Some(Box::new(Hot { line_start, route, run_bytes: 0, run_bytes_max }));
         }
     }
+}
+
+/// How long a run may become so that delivering it is not too much for a turn, even when receivers turn up that were
+/// not there when it began. Long enough that a lock per run is nothing per message.
+pub(super) fn run_bytes_max(route: &Route) -> usize {
+    const RUN_BYTES_MAX: usize = 32 * 1024;
+    (TURN_BYTES_MAX / route.receivers().max(1)).min(RUN_BYTES_MAX)
 }
 
 /// How long a permission lasts.

@@ -17,6 +17,10 @@ use crate::worker::Worker;
 /// The queue group of the server's own services.
 const SYSTEM_QUEUE: &[u8] = b"_sys_";
 
+/// Tokens of a subscription's subject, whatever is configured: interest is searched by recursion over them. No default
+/// control line is long enough to reach it.
+const SUBJECT_TOKENS_MAX: usize = 2048;
+
 impl Client {
     pub(super) fn subscribe(
         &mut self,
@@ -38,7 +42,9 @@ impl Client {
                 sid,
             );
         }
-        if self.settings.subject_tokens_max.is_some_and(|max| tokens(subject).count() > max) {
+        let tokens_max =
+            self.settings.subject_tokens_max.unwrap_or(SUBJECT_TOKENS_MAX).min(SUBJECT_TOKENS_MAX);
+        if tokens(subject).count() > tokens_max {
             return self.refuse_subscribe(worker, &ErrorText::SubscriptionTokens { subject }, subject, sid);
         }
         let limit = self.subscriptions_max();
@@ -54,6 +60,11 @@ impl Client {
                 drop(table);
                 self.log(Level::Error, format_args!("maximum subscriptions exceeded"));
                 return self.send_error(worker, &ErrorText::MaximumSubscriptionsExceeded);
+            }
+            // One that has had its last message is as good as gone, whoever removes it.
+            let ended = table.find(sid).filter(|subscription| subscription.is_closed()).cloned();
+            if let Some(ended) = ended {
+                table.remove(&ended);
             }
             if table.find(sid).is_none() {
                 if classify(subject).is_err() {
