@@ -19,6 +19,8 @@ pub struct ResponseTracker {
     permission: ResponsePermission,
     /// By reply subject.
     open: HashMap<Arc<[u8]>, Request>,
+    /// Bytes of the reply subjects in `open`.
+    reply_bytes: usize,
     /// Reply subjects by time of their latest request, oldest first, each with the request's number. A pair that is
     /// no longer in `open` with this number is stale. At most twice as long as `open` is, plus [`SLACK`].
     arrivals: VecDeque<(Arc<[u8]>, u64)>,
@@ -44,10 +46,14 @@ impl ResponseTracker {
     /// limited number of replies do not count.
     pub const REQUESTS_MAX: usize = 65_536;
 
+    /// The most bytes of reply subjects that are remembered; again the oldest is forgotten. Enough for as many requests
+    /// as may be remembered, with inboxes of 64 bytes.
+    pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
     /// A tracker for a connection whose user has `permission`.
     pub fn new(permission: ResponsePermission) -> Self {
         let permission = permission.with_defaults();
-        Self { permission, open: HashMap::new(), arrivals: VecDeque::new(), next: 0 }
+        Self { permission, open: HashMap::new(), reply_bytes: 0, arrivals: VecDeque::new(), next: 0 }
     }
 
     /// Remembers that a message with `reply` was delivered at `now_ns`. To be called only if the connection may not
@@ -64,14 +70,17 @@ impl ResponseTracker {
         let expires_ns = ttl_ns.map(|ttl| now_ns.saturating_add(ttl));
         let key: Arc<[u8]> = match self.open.get_key_value(reply) {
             Some((key, _)) => key.clone(),
-            None => reply.into(),
+            None => {
+                self.reply_bytes += reply.len();
+                reply.into()
+            }
         };
         let request = self.open.entry(key.clone()).or_insert(Request { number, left: Some(0), expires_ns });
         request.number = number;
         request.expires_ns = expires_ns;
         request.left = share.map(|share| request.left.unwrap_or(0).saturating_add(share));
         self.arrivals.push_back((key, number));
-        while self.open.len() > Self::REQUESTS_MAX {
+        while self.open.len() > Self::REQUESTS_MAX || self.reply_bytes > Self::REPLY_BYTES_MAX {
             self.forget_oldest();
         }
         self.sweep();
@@ -87,6 +96,7 @@ impl ResponseTracker {
         }
         if !allowed || request.left == Some(0) {
             self.open.remove(subject);
+            self.reply_bytes -= subject.len();
             self.sweep();
         }
         allowed
@@ -117,6 +127,7 @@ impl ResponseTracker {
         let Some((reply, number)) = self.arrivals.pop_front() else { return };
         if self.open.get(&reply).is_some_and(|request| request.number == number) {
             self.open.remove(&reply);
+            self.reply_bytes -= reply.len();
         }
     }
 

@@ -70,6 +70,20 @@ fn unanswered_requests_are_bounded_and_the_oldest_goes_first() {
 }
 
 #[test]
+fn long_reply_subjects_are_bounded_by_their_bytes() {
+    let mut tracker = ResponseTracker::new(permission(1, -1));
+    let name = |n: usize| format!("{n:04000}").into_bytes();
+    for n in 0..3000 {
+        tracker.track(&name(n), 0);
+    }
+    assert_eq!(tracker.len(), ResponseTracker::REPLY_BYTES_MAX / 4000);
+    assert!(tracker.check_publish(&name(2999), 0));
+    assert!(!tracker.check_publish(&name(0), 0));
+    tracker.track(&vec![b'x'; ResponseTracker::REPLY_BYTES_MAX + 1], 0);
+    assert!(tracker.is_empty());
+}
+
+#[test]
 fn an_unanswered_request_does_not_pile_up_answered_ones() {
     let mut tracker = ResponseTracker::new(permission(1, -1));
     tracker.track(b"never answered", 0);
