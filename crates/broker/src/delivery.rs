@@ -59,7 +59,7 @@ impl Run<'_> {
         if !self.route.is_empty() {
             if self.route.queues().is_empty() {
                 delivered = self.deliver_plain(worker, &spans, &scratch);
-            } else if spans.len() > 1 && self.route.deals_runs() && self.stall_producers {
+            } else if spans.len() > 1 && self.can_deal() {
                 delivered = self.deal(worker, &spans, &scratch);
             } else {
                 for span in &spans {
@@ -87,8 +87,22 @@ impl Run<'_> {
         delivered
     }
 
+    /// Whether every member can be expected to take whatever it is dealt. Otherwise messages would be dealt again, behind
+    /// later ones, and a connection would see them out of order.
+    fn can_deal(&self) -> bool {
+        let takes_all = |member: &Receiver| {
+            let subscription = &member.subscription;
+            subscription.max() == 0
+                && !subscription.is_closed()
+                && member.connection().close_reason().is_none()
+                && (self.echo || !Arc::ptr_eq(member.connection(), self.publisher))
+        };
+        self.stall_producers && self.route.deals_runs() && self.route.queues().iter().flatten().all(takes_all)
+    }
+
     /// Deals a run out among the members of the only queue group, each message to one picked at random; each member's
-    /// connection is locked once. What a member cannot take is dealt again, message by message.
+    /// connection is locked once. What a member cannot take after all, because its connection is ending this very moment,
+    /// is dealt again, message by message.
     fn deal(&self, worker: &mut Worker, spans: &[Span], scratch: &[u8]) -> bool {
         let Some(members) = self.route.queues().first() else { return false };
         let mut hands = std::mem::take(&mut worker.hands);
@@ -98,12 +112,11 @@ impl Run<'_> {
         }
         let mut delivered = false;
         for (member, hand) in members.iter().zip(&mut hands) {
-            // A subscription that counts its messages may end in the middle.
-            let limited = member.subscription.max() > 0 || member.subscription.is_closed();
-            let taken = if limited || hand.is_empty() {
-                0
-            } else {
-                self.deliver_to_connection(worker, std::slice::from_ref(member), hand, scratch, &mut [])
+            let taken = match hand.is_empty() {
+                true => 0,
+                false => {
+                    self.deliver_to_connection(worker, std::slice::from_ref(member), hand, scratch, &mut [])
+                }
             };
             delivered |= taken > 0;
             for span in hand.drain(..).skip(taken) {

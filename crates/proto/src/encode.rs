@@ -16,7 +16,6 @@ pub enum ErrorText<'a> {
     UnknownProtocolOperation,
     AuthorizationViolation,
     AuthenticationTimeout,
-    UserAuthenticationExpired,
     InvalidClientProtocol,
     NoRespondersRequiresHeaders,
     MaximumConnectionsExceeded,
@@ -31,7 +30,6 @@ pub enum ErrorText<'a> {
     SubscribePermission { subject: &'a [u8], queue: Option<&'a [u8]> },
     SubscriptionRemoved { subject: &'a [u8], queue: Option<&'a [u8]>, sid: &'a [u8] },
     SubscriptionTokens { subject: &'a [u8] },
-    TlsRequired,
     ConnectionThrottling,
     StaleConnection,
 }
@@ -42,7 +40,6 @@ impl fmt::Display for ErrorText<'_> {
             Self::UnknownProtocolOperation => "Unknown Protocol Operation",
             Self::AuthorizationViolation => "Authorization Violation",
             Self::AuthenticationTimeout => "Authentication Timeout",
-            Self::UserAuthenticationExpired => "User Authentication Expired",
             Self::InvalidClientProtocol => "invalid client protocol",
             Self::NoRespondersRequiresHeaders => "no responders requires headers support",
             Self::MaximumConnectionsExceeded => "maximum connections exceeded",
@@ -76,7 +73,6 @@ impl fmt::Display for ErrorText<'_> {
                     Quoted(subject)
                 );
             }
-            Self::TlsRequired => "Secure Connection - TLS Required",
             Self::ConnectionThrottling => "Connection throttling is active. Please try again later.",
             Self::StaleConnection => "Stale Connection",
         };
