@@ -1,0 +1,5 @@
+//! The host.
+
+/// A folder of the host.
+#[derive(Debug)]
+pub struct Real;

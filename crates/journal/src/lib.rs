@@ -1,0 +1,1 @@
+//! Durable order of records.
