@@ -16,6 +16,7 @@ use crate::connection::{Connection, promise};
 use crate::outbound::{Full, Outbound, SHARED_BYTES_MIN};
 use crate::pool::shared_copy;
 use crate::route::{Receiver, Route};
+use crate::service::Inbound;
 use crate::shared::{Level, Shared};
 use crate::subscription::Subscription;
 use crate::worker::Worker;
@@ -38,7 +39,7 @@ pub(crate) struct Span {
 /// A run and what its delivery depends on.
 pub(crate) struct Run<'a> {
     pub(crate) shared: &'a Shared,
-    pub(crate) account: &'a Account,
+    pub(crate) account: &'a Arc<Account>,
     pub(crate) route: &'a Route,
     pub(crate) input: &'a [u8],
     pub(crate) publisher: &'a Arc<Connection>,
@@ -68,12 +69,54 @@ impl Run<'_> {
                 }
             }
             self.remove_ended(worker);
+            for service in self.route.services() {
+                delivered |= self.deliver_to_service(worker, service, &spans, &scratch);
+            }
         }
         worker.spans = spans;
         worker.spans.clear();
         worker.scratch = scratch;
         worker.scratch.clear();
         delivered
+    }
+
+    /// Calls a service for each message; what it answers waits in the worker's outbox.
+    fn deliver_to_service(
+        &self,
+        worker: &mut Worker,
+        subscription: &Arc<Subscription>,
+        spans: &[Span],
+        scratch: &[u8],
+    ) -> bool {
+        let Some(service) = subscription.service() else { return false };
+        if subscription.is_closed() {
+            return false;
+        }
+        for span in spans {
+            let text = if span.scratch { scratch } else { self.input };
+            let tail = &text[span.tail.clone()];
+            let message = &tail[tail.len() - span.message_bytes - 2..tail.len() - 2];
+            let (headers, payload) = message.split_at(span.header_bytes);
+            service.receive(
+                &Inbound {
+                    subscription,
+                    account: self.account,
+                    subject: self.route.subject(),
+                    reply: (span.reply_bytes > 0).then(|| &tail[..span.reply_bytes]),
+                    headers,
+                    payload,
+                    publisher: self.publisher,
+                    now_ns: self.now_ns,
+                },
+                &mut worker.outbox,
+            );
+        }
+        let same =
+            |called: &Arc<Subscription>| called.service().is_some_and(|other| Arc::ptr_eq(other, service));
+        if !worker.services.iter().any(same) {
+            worker.services.push(subscription.clone());
+        }
+        true
     }
 
     fn deliver_plain(&self, worker: &mut Worker, spans: &[Span], scratch: &[u8]) -> bool {

@@ -4,6 +4,7 @@
 //! themselves; only filters with wildcards stand in a trie. Both are read under read locks, and only when no cached
 //! [route](crate::route) answers, so that subscribing and unsubscribing do not stop publishers.
 
+use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::RwLock;
-use sonata_subject::{has_wildcard, tokens};
+use sonata_subject::{has_wildcard, matches, tokens};
 
 use crate::subscription::Subscription;
 use crate::trie::{Node, add_to, remove_from};
@@ -31,6 +32,25 @@ pub struct Interest {
     inserts: AtomicU64,
     removes: AtomicU64,
     searches: AtomicU64,
+    watches: RwLock<Watches>,
+    watch_count: AtomicUsize,
+}
+
+/// Who wants to be told when interest in a subject may have changed.
+#[derive(Default)]
+struct Watches(hashbrown::HashMap<Box<[u8]>, Vec<(u64, Arc<dyn Watch>)>, FixedState>);
+
+impl fmt::Debug for Watches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watches").field("subjects", &self.0.len()).finish()
+    }
+}
+
+/// One who wants to know of interest in a subject.
+pub trait Watch: Send + Sync {
+    /// Somebody has subscribed to, or unsubscribed from, something that matches the subject. Called on the thread of that
+    /// client: it must not block.
+    fn changed(&self);
 }
 
 /// Subscriptions to one subject. One is the common case and costs no list.
@@ -77,12 +97,58 @@ impl Interest {
             inserts: AtomicU64::new(0),
             removes: AtomicU64::new(0),
             searches: AtomicU64::new(0),
+            watches: RwLock::default(),
+            watch_count: AtomicUsize::new(0),
+        }
+    }
+
+    /// Tells `watch` when interest in the literal `subject` may have changed, until [`Interest::unwatch`] with the same
+    /// key.
+    pub fn watch(&self, subject: &[u8], key: u64, watch: Arc<dyn Watch>) {
+        self.watches.write().0.entry(subject.into()).or_default().push((key, watch));
+        self.watch_count.fetch_add(1, Ordering::Release);
+    }
+
+    /// Ends what [`Interest::watch`] began.
+    pub fn unwatch(&self, subject: &[u8], key: u64) {
+        let mut watches = self.watches.write();
+        let Some(list) = watches.0.get_mut(subject) else { return };
+        let before = list.len();
+        list.retain(|(listed, _)| *listed != key);
+        self.watch_count.fetch_sub(before - list.len(), Ordering::Release);
+        if list.is_empty() {
+            watches.0.remove(subject);
+        }
+    }
+
+    /// Whether anybody would get a message on the literal `subject`.
+    pub fn has_interest(&self, subject: &[u8]) -> bool {
+        let mut matches = Matches::default();
+        self.collect(subject, &mut matches);
+        !matches.plain.is_empty() || !matches.queued.is_empty()
+    }
+
+    fn notify(&self, filter: &[u8]) {
+        if self.watch_count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let watches = self.watches.read();
+        if has_wildcard(filter) {
+            let hit = watches.0.iter().filter(|(subject, _)| matches(filter, subject));
+            hit.flat_map(|(_, list)| list).for_each(|(_, watch)| watch.changed());
+        } else if let Some(list) = watches.0.get(filter) {
+            list.iter().for_each(|(_, watch)| watch.changed());
         }
     }
 
     /// Adds a subscription. Its subject must be valid.
     pub fn insert(&self, subscription: Arc<Subscription>) {
         self.inserts.fetch_add(1, Ordering::Relaxed);
+        self.insert_silently(subscription.clone());
+        self.notify(subscription.subject());
+    }
+
+    fn insert_silently(&self, subscription: Arc<Subscription>) {
         if has_wildcard(subscription.subject()) {
             self.wildcard_count.fetch_add(1, Ordering::Relaxed);
             self.wildcards.write().insert(tokens(subscription.clone().subject()), subscription);
@@ -112,6 +178,9 @@ impl Interest {
             removed
         };
         self.removes.fetch_add(u64::from(removed), Ordering::Relaxed);
+        if removed {
+            self.notify(subscription.subject());
+        }
         removed
     }
 

@@ -23,6 +23,7 @@ pub mod interest;
 pub mod outbound;
 pub mod pool;
 pub mod route;
+pub mod service;
 pub mod shared;
 pub mod stamp;
 pub mod stats;

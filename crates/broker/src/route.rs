@@ -31,6 +31,8 @@ pub struct Route {
     connections: Box<[Range<u32>]>,
     /// Members of each queue group.
     queues: Box<[Box<[Receiver]>]>,
+    /// Services within the server, which get every message.
+    services: Box<[Arc<Subscription>]>,
     /// Whether there is nothing but one queue group, each member of another connection: then a run may be dealt out
     /// member by member without changing the order that any connection sees.
     deals_runs: bool,
@@ -52,6 +54,9 @@ impl Route {
         account.interest.collect(subject, &mut matches);
         matches.plain.retain(|subscription| subscription.may_receive(subject));
         matches.queued.retain(|subscription| subscription.may_receive(subject));
+        let (services, plain): (Vec<_>, Vec<_>) =
+            matches.plain.into_iter().partition(|subscription| subscription.service().is_some());
+        matches.plain = plain;
         matches.plain.sort_by_key(|subscription| Arc::as_ptr(subscription.connection()) as usize);
         matches.queued.sort_by(|one, two| one.queue().cmp(&two.queue()));
 
@@ -94,6 +99,7 @@ impl Route {
             plain,
             connections: connections.into_boxed_slice(),
             queues,
+            services: services.into_boxed_slice(),
         }
     }
 
@@ -115,7 +121,7 @@ impl Route {
 
     /// Subscriptions the route leads to, queue groups counted by their members.
     pub fn receivers(&self) -> usize {
-        self.plain.len() + self.queues.iter().map(|group| group.len()).sum::<usize>()
+        self.plain.len() + self.queues.iter().map(|group| group.len()).sum::<usize>() + self.services.len()
     }
 
     /// Bytes it takes, its place in a table included.
@@ -128,12 +134,17 @@ impl Route {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.plain.is_empty() && self.queues.is_empty()
+        self.plain.is_empty() && self.queues.is_empty() && self.services.is_empty()
     }
 
     /// Receivers of every message, by connection.
     pub(crate) fn plain_by_connection(&self) -> impl Iterator<Item = &[Receiver]> {
         self.connections.iter().map(|range| &self.plain[range.start as usize..range.end as usize])
+    }
+
+    /// Services within the server.
+    pub(crate) fn services(&self) -> &[Arc<Subscription>] {
+        &self.services
     }
 
     /// Members of each queue group.

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use sonata_auth::permission::{DeliveryFilter, Permissions};
 
 use crate::connection::Connection;
+use crate::service::Service;
 
 /// What each message must pass: the permissions, and what of them to ask.
 pub type Filter = (Arc<Permissions>, DeliveryFilter);
@@ -18,6 +19,8 @@ pub type Filter = (Arc<Permissions>, DeliveryFilter);
 pub struct Subscription {
     connection: Arc<Connection>,
     names: Names,
+    /// Who is called instead of the connection being written to.
+    service: Option<(Arc<dyn Service>, u64)>,
     /// What each message must pass before it is delivered. Asked when a route is built, not per message.
     filter: Mutex<Option<Box<Filter>>>,
     delivered: AtomicU64,
@@ -95,12 +98,34 @@ impl Subscription {
                 subject_bytes: subject.len() as u32,
                 queue_bytes: queue.len() as u32,
             },
+            service: None,
             filter: Mutex::new(filter.map(Box::new)),
             delivered: AtomicU64::new(0),
             max: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             position: AtomicU32::new(0),
         }
+    }
+
+    /// A subscription of a service within the server; `connection` is the one it publishes by. The service knows its
+    /// subscriptions apart by `token`.
+    pub fn of_service(
+        connection: Arc<Connection>,
+        subject: &[u8],
+        service: Arc<dyn Service>,
+        token: u64,
+    ) -> Self {
+        Self { service: Some((service, token)), ..Self::new(connection, subject, None, b"", None) }
+    }
+
+    /// The service that is called, if it is one's.
+    pub fn service(&self) -> Option<&Arc<dyn Service>> {
+        self.service.as_ref().map(|(service, _)| service)
+    }
+
+    /// What the service knows the subscription by; 0 for clients.
+    pub fn token(&self) -> u64 {
+        self.service.as_ref().map_or(0, |(_, token)| *token)
     }
 
     /// Whose it is.

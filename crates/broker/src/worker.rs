@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::connection::{Connection, Flushed};
 use crate::outbound::Writing;
 use crate::route::{Route, RouteCache};
+use crate::service::Outbox;
 use crate::subscription::Subscription;
 
 /// Bytes that one batch may append for others before its connection's turn ends, so that a wide fan-out does not
@@ -27,6 +28,9 @@ pub struct Worker {
     /// What each member of a queue group gets of a run.
     pub(crate) hands: Vec<Vec<crate::delivery::Span>>,
     pub(crate) batch: Batch,
+    /// One subscription of each service that this batch has called.
+    pub(crate) services: Vec<Arc<Subscription>>,
+    pub(crate) outbox: Outbox,
     writing: Writing,
     random: u64,
 }
@@ -56,6 +60,8 @@ impl Worker {
             spans: Vec::new(),
             hands: Vec::new(),
             batch: Batch::default(),
+            services: Vec::new(),
+            outbox: Outbox::default(),
             writing: Writing::default(),
             random: seed | 1,
         }

@@ -9,6 +9,7 @@
 
 mod filter;
 mod name;
+pub mod transform;
 
 pub use filter::{is_subset, matches, overlaps};
 pub use name::{Kind, SubjectError, Tokens, classify, has_wildcard, is_literal, literal_prefix, tokens};

@@ -234,6 +234,7 @@ impl Client {
             }
         }
         self.deliver_run(worker, input);
+        worker.publish_outbox(&self.shared, now_ns);
         if active || worker.batch.in_messages > 0 {
             self.ping.last_input_ns = now_ns;
             self.connection.mark_active(now_ns);

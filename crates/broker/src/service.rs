@@ -1,0 +1,214 @@
+//! Receivers within the server: what subscribes like a client but is called instead of written to.
+//!
+//! A [`Service`] is called on the publisher's own thread, in the middle of its batch. It must not block and it must not
+//! publish there and then; what it has to say it puts into the [`Outbox`], which is published when the batch is through.
+//! So nothing recurses, however services are chained.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::account::Account;
+use crate::connection::Connection;
+use crate::delivery::{Run, Span};
+use crate::shared::Shared;
+use crate::subscription::Subscription;
+use crate::worker::Worker;
+
+/// How often services may answer one another within one batch. What is left then waits for the next batch of the same
+/// worker, so that services that feed each other in a circle cannot hold a thread for ever.
+const ROUNDS_MAX: usize = 32;
+
+/// Bytes of outbox text that are kept allocated between batches.
+const OUTBOX_BYTES_KEPT: usize = 1024 * 1024;
+
+/// A receiver within the server.
+pub trait Service: Send + Sync {
+    /// Takes one message. Called on the publisher's thread: it must neither block nor take long.
+    fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox);
+
+    /// The batch that called [`Service::receive`] is through.
+    fn settle(&self, outbox: &mut Outbox);
+}
+
+/// A message for a service.
+#[derive(Debug)]
+pub struct Inbound<'a> {
+    /// The subscription it came by.
+    pub subscription: &'a Arc<Subscription>,
+    /// The account it was published in.
+    pub account: &'a Arc<Account>,
+    /// Subject.
+    pub subject: &'a [u8],
+    /// Reply subject.
+    pub reply: Option<&'a [u8]>,
+    /// The header block, `NATS/1.0` and all; empty when there is none.
+    pub headers: &'a [u8],
+    /// Payload.
+    pub payload: &'a [u8],
+    /// Who published it.
+    pub publisher: &'a Arc<Connection>,
+    /// The time of the batch on the server's clock.
+    pub now_ns: u64,
+}
+
+/// Messages that services want published.
+#[derive(Default)]
+pub struct Outbox {
+    items: Vec<Item>,
+    text: Vec<u8>,
+}
+
+struct Item {
+    account: Arc<Account>,
+    publisher: Arc<Connection>,
+    start: usize,
+    subject_bytes: usize,
+    reply_bytes: usize,
+    header_bytes: usize,
+    payload_bytes: usize,
+}
+
+/// A message to be published by the server itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// Subject; a literal.
+    pub subject: &'a [u8],
+    /// Reply subject; empty for none.
+    pub reply: &'a [u8],
+    /// The whole header block; empty for none.
+    pub headers: &'a [u8],
+    /// Payload.
+    pub payload: &'a [u8],
+}
+
+impl Outbox {
+    /// Adds a message in the name of `publisher`.
+    pub fn push(&mut self, account: &Arc<Account>, publisher: &Arc<Connection>, message: Outgoing<'_>) {
+        self.items.push(Item {
+            account: account.clone(),
+            publisher: publisher.clone(),
+            start: self.text.len(),
+            subject_bytes: message.subject.len(),
+            reply_bytes: message.reply.len(),
+            header_bytes: message.headers.len(),
+            payload_bytes: message.payload.len(),
+        });
+        for part in [message.subject, message.reply, message.headers, message.payload] {
+            self.text.extend_from_slice(part);
+        }
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    fn clear(&mut self) {
+        self.items.clear();
+        self.text.clear();
+        self.text.shrink_to(OUTBOX_BYTES_KEPT);
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("messages", &self.items.len()).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// Where services put what they have to say. Whoever fills it from outside a batch calls
+    /// [`Worker::publish_outbox`] and then [`Worker::flush`].
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// Lets the services of the batch settle, and publishes what they said, and what others said to that.
+    pub fn publish_outbox(&mut self, shared: &Shared, now_ns: u64) {
+        for _ in 0..ROUNDS_MAX {
+            let services = std::mem::take(&mut self.services);
+            for service in &services {
+                if let Some(service) = service.service() {
+                    service.settle(&mut self.outbox);
+                }
+            }
+            if self.services.is_empty() {
+                self.services = services;
+                self.services.clear();
+            }
+            if self.outbox.is_empty() {
+                return;
+            }
+            let mut outbox = std::mem::take(&mut self.outbox);
+            for item in &outbox.items {
+                self.publish_item(shared, item, &outbox.text, now_ns);
+            }
+            outbox.clear();
+            if self.outbox.is_empty() {
+                self.outbox = outbox;
+            }
+        }
+    }
+
+    fn publish_item(&mut self, shared: &Shared, item: &Item, text: &[u8], now_ns: u64) {
+        let (subject, rest) = text[item.start..].split_at(item.subject_bytes);
+        let (reply, rest) = rest.split_at(item.reply_bytes);
+        let message = &rest[..item.header_bytes + item.payload_bytes];
+        let (route, _) = self.routes.find(&shared.stamps, &item.account, subject);
+        if route.is_empty() {
+            return;
+        }
+        let start = self.scratch.len();
+        if !reply.is_empty() {
+            self.scratch.extend_from_slice(reply);
+            self.scratch.push(b' ');
+        }
+        if item.header_bytes > 0 {
+            push_number(&mut self.scratch, item.header_bytes);
+            self.scratch.push(b' ');
+        }
+        push_number(&mut self.scratch, message.len());
+        self.scratch.extend_from_slice(b"\r\n");
+        self.scratch.extend_from_slice(message);
+        self.scratch.extend_from_slice(b"\r\n");
+        self.spans.push(Span {
+            tail: start..self.scratch.len(),
+            scratch: true,
+            reply_bytes: reply.len(),
+            header_bytes: item.header_bytes,
+            message_bytes: message.len(),
+        });
+        let run = Run {
+            shared,
+            account: &item.account,
+            route: &route,
+            input: b"",
+            publisher: &item.publisher,
+            echo: true,
+            stall_producers: true,
+            trace: shared.is_tracing(),
+            now_ns,
+        };
+        run.deliver(self);
+    }
+}
+
+fn push_number(out: &mut Vec<u8>, number: usize) {
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
