@@ -41,6 +41,8 @@ pub(crate) struct Run<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) account: &'a Arc<Account>,
     pub(crate) route: &'a Route,
+    /// The subject that receivers see, when it is not the route's.
+    pub(crate) shown_subject: Option<&'a [u8]>,
     pub(crate) input: &'a [u8],
     pub(crate) publisher: &'a Arc<Connection>,
     /// Whether the publisher's own subscriptions get its messages.
@@ -101,7 +103,7 @@ impl Run<'_> {
                 &Inbound {
                     subscription,
                     account: self.account,
-                    subject: self.route.subject(),
+                    subject: self.shown_subject.unwrap_or(self.route.subject()),
                     reply: (span.reply_bytes > 0).then(|| &tail[..span.reply_bytes]),
                     headers,
                     payload,
@@ -232,6 +234,9 @@ impl Run<'_> {
                 let tail = &text[span.tail.clone()];
                 let payload = payloads.get_mut(index).filter(|_| span.message_bytes >= SHARED_BYTES_MIN);
                 let appended = match (span.header_bytes > 0, headers) {
+                    _ if self.shown_subject.is_some() => {
+                        self.append_shown(&mut outbound, connection, receiver, tail, span, &mut worker.line)
+                    }
                     (false, _) => self.append(
                         &mut outbound,
                         connection,
@@ -277,7 +282,7 @@ impl Run<'_> {
         spans: &[Span],
         nothing_shared: bool,
     ) -> usize {
-        let [receiver] = receivers else { return 0 };
+        let ([receiver], None) = (receivers, self.shown_subject) else { return 0 };
         let subscription = &receiver.subscription;
         if !nothing_shared
             || self.trace
@@ -344,6 +349,29 @@ impl Run<'_> {
         outbound.append_shared(payload.get_or_insert_with(|| shared_copy(connection.pool(), message)).clone())
     }
 
+    /// With another subject than the route's.
+    fn append_shown(
+        &self,
+        outbound: &mut Outbound,
+        connection: &Connection,
+        receiver: &Receiver,
+        tail: &[u8],
+        span: &Span,
+        line: &mut Vec<u8>,
+    ) -> Result<(), Full> {
+        line.clear();
+        let strips = span.header_bytes > 0 && !connection.headers();
+        line.extend_from_slice(if span.header_bytes > 0 && !strips { b"HMSG " } else { b"MSG " });
+        line.extend_from_slice(self.shown_subject.unwrap_or_default());
+        line.push(b' ');
+        line.extend_from_slice(receiver.subscription.sid());
+        line.push(b' ');
+        if !strips {
+            return outbound.append(connection.pool(), line, tail);
+        }
+        self.append_stripped_after(outbound, connection, line, tail, span)
+    }
+
     /// To a client that does not understand headers: the message without them, and its size without theirs.
     fn append_stripped(
         &self,
@@ -354,12 +382,23 @@ impl Run<'_> {
         span: &Span,
     ) -> Result<(), Full> {
         let mut line = self.route.prefix(receiver).to_vec();
+        self.append_stripped_after(outbound, connection, &mut line, tail, span)
+    }
+
+    fn append_stripped_after(
+        &self,
+        outbound: &mut Outbound,
+        connection: &Connection,
+        line: &mut Vec<u8>,
+        tail: &[u8],
+        span: &Span,
+    ) -> Result<(), Full> {
         if span.reply_bytes > 0 {
             line.extend_from_slice(&tail[..span.reply_bytes + 1]);
         }
         line.extend_from_slice(format!("{}\r\n", span.message_bytes - span.header_bytes).as_bytes());
         let message = &tail[tail.len() - span.message_bytes - 2 + span.header_bytes..];
-        outbound.append(connection.pool(), &line, message)
+        outbound.append(connection.pool(), line, message)
     }
 
     /// Removes subscriptions that have had their last message.

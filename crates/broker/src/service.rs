@@ -62,6 +62,7 @@ struct Item {
     account: Arc<Account>,
     publisher: Arc<Connection>,
     start: usize,
+    route_bytes: usize,
     subject_bytes: usize,
     reply_bytes: usize,
     header_bytes: usize,
@@ -71,7 +72,10 @@ struct Item {
 /// A message to be published by the server itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Outgoing<'a> {
-    /// Subject; a literal.
+    /// Whose subscribers get it, when that is not its own subject (a consumer delivers messages of a stream to an inbox);
+    /// empty when it is.
+    pub route: &'a [u8],
+    /// Subject that receivers see; a literal.
     pub subject: &'a [u8],
     /// Reply subject; empty for none.
     pub reply: &'a [u8],
@@ -88,12 +92,13 @@ impl Outbox {
             account: account.clone(),
             publisher: publisher.clone(),
             start: self.text.len(),
+            route_bytes: message.route.len(),
             subject_bytes: message.subject.len(),
             reply_bytes: message.reply.len(),
             header_bytes: message.headers.len(),
             payload_bytes: message.payload.len(),
         });
-        for part in [message.subject, message.reply, message.headers, message.payload] {
+        for part in [message.route, message.subject, message.reply, message.headers, message.payload] {
             self.text.extend_from_slice(part);
         }
     }
@@ -156,11 +161,13 @@ impl Worker {
     }
 
     fn publish_item(&mut self, shared: &Shared, item: &Item, text: &[u8], now_ns: u64) {
-        let (subject, rest) = text[item.start..].split_at(item.subject_bytes);
+        let (route, rest) = text[item.start..].split_at(item.route_bytes);
+        let (subject, rest) = rest.split_at(item.subject_bytes);
         let (reply, rest) = rest.split_at(item.reply_bytes);
         let message = &rest[..item.header_bytes + item.payload_bytes];
-        let (route, _) = self.routes.find(&shared.stamps, &item.account, subject);
-        if route.is_empty() {
+        let (found, _) =
+            self.routes.find(&shared.stamps, &item.account, if route.is_empty() { subject } else { route });
+        if found.is_empty() {
             return;
         }
         let start = self.scratch.len();
@@ -186,7 +193,8 @@ impl Worker {
         let run = Run {
             shared,
             account: &item.account,
-            route: &route,
+            route: &found,
+            shown_subject: (!route.is_empty()).then_some(subject),
             input: b"",
             publisher: &item.publisher,
             echo: true,

@@ -31,6 +31,8 @@ pub struct Worker {
     /// One subscription of each service that this batch has called.
     pub(crate) services: Vec<Arc<Subscription>>,
     pub(crate) outbox: Outbox,
+    /// The start of a line that no route has ready.
+    pub(crate) line: Vec<u8>,
     writing: Writing,
     random: u64,
 }
@@ -62,6 +64,7 @@ impl Worker {
             batch: Batch::default(),
             services: Vec::new(),
             outbox: Outbox::default(),
+            line: Vec::new(),
             writing: Writing::default(),
             random: seed | 1,
         }

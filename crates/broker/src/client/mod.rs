@@ -272,6 +272,7 @@ impl Client {
             shared: &self.shared,
             account: &member.account,
             route,
+            shown_subject: None,
             input,
             publisher: &self.connection,
             echo: self.options.echo,
