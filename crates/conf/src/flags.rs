@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::ciphers;
-use crate::options::{CertificateFiles, Options, Secret, Tls};
+use crate::options::{CertificateFiles, JetStream, Options, Secret, Tls};
 use crate::problem::{ConfigError, Invalid, Problems};
 use crate::read::{Port, read_file};
 use crate::source::Source;
@@ -89,6 +89,7 @@ pub struct FlagOverrides {
     https_port: Option<Port>,
     log_file: Option<String>,
     store_dir: Option<String>,
+    jetstream: Option<bool>,
     log_size_limit: Option<u64>,
     syslog: Option<bool>,
     remote_syslog: Option<String>,
@@ -158,6 +159,11 @@ impl FlagOverrides {
         put_path(&self.ports_file_dir, &mut options.ports_file_dir);
         put_path(&self.log_file, &mut options.log_file);
         put_path(&self.store_dir, &mut options.store_dir);
+        match self.jetstream {
+            Some(true) if options.jetstream.is_none() => options.jetstream = Some(JetStream::default()),
+            Some(false) => options.jetstream = None,
+            _ => {}
+        }
         put(&self.log_size_limit, &mut options.log_size_limit);
         put(&self.syslog, &mut options.syslog);
         put_text(&self.remote_syslog, &mut options.remote_syslog);
@@ -571,9 +577,9 @@ static GROUPS: &[Group] = &[
         flag!("max_traced_msg_len", "<len>", "Maximum printable length for traced messages (default: unlimited)",
             Take::Count(|s, n| s.overrides.max_traced_msg_len = Some(n))),
     ]},
-    Group { title: "JetStream Options (not supported yet)", flags: &[
-        flag!("js" | "jetstream", "", "Enable JetStream functionality", Take::NotBuiltSwitch),
-        flag!("sd" | "store_dir", "<dir>", "Set the storage directory, of no effect without JetStream", text_to!(store_dir)),
+    Group { title: "JetStream Options", flags: &[
+        flag!("js" | "jetstream", "", "Enable JetStream functionality", switch_to!(jetstream)),
+        flag!("sd" | "store_dir", "<dir>", "Set the storage directory", text_to!(store_dir)),
     ]},
     Group { title: "Authorization Options", flags: &[
         flag!("user", "<user>", "User required for connections", text_to!(user)),

@@ -142,8 +142,88 @@ pub struct Options {
     /// Run without any system account.
     pub no_system_account: bool,
 
-    /// Directory for streams; without effect as long as they are off.
+    /// Directory for streams. `None`: a folder for temporary files, as in the original.
     pub store_dir: Option<PathBuf>,
+    /// JetStream; `None`: off.
+    pub jetstream: Option<JetStream>,
+}
+
+/// The `jetstream` block, or what `-js` alone means.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JetStream {
+    /// Bytes in memory for all accounts (`max_memory_store`). `None`: three quarters of the host's.
+    pub max_memory: Option<u64>,
+    /// Bytes in files for all accounts (`max_file_store`). `None`: three quarters of what is free.
+    pub max_storage: Option<u64>,
+    /// `None`: a publish is acknowledged when it is durable (`always`, the default). A duration: it is acknowledged when
+    /// it is written, and synced that often.
+    pub sync_interval: Option<Duration>,
+    /// The domain.
+    pub domain: Option<String>,
+    /// Encryption at rest.
+    pub encryption: Option<Encryption>,
+    /// Unknown fields in API requests are ignored (`strict: false`). Default: they are errors.
+    pub lenient: bool,
+    /// Limits of every account.
+    pub limits: JetStreamLimits,
+}
+
+/// The `limits` block of `jetstream`; 0 is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JetStreamLimits {
+    /// The largest batch of a pull request.
+    pub max_request_batch: u64,
+    /// The most unacknowledged messages of a consumer.
+    pub max_ack_pending: u64,
+    /// The longest duplicate window.
+    pub duplicate_window: Duration,
+}
+
+/// How streams are encrypted on the disk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encryption {
+    /// AES-256-GCM instead of ChaCha20-Poly1305.
+    pub aes: bool,
+    /// The operator's key.
+    pub key: Secret,
+    /// The key before, while files written with it remain.
+    pub previous: Option<Secret>,
+}
+
+/// JetStream of one account; -1 is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountJetStream {
+    /// Bytes in memory.
+    pub max_memory: i64,
+    /// Bytes in files.
+    pub max_storage: i64,
+    /// Streams.
+    pub max_streams: i64,
+    /// Consumers per stream.
+    pub max_consumers: i64,
+    /// Unacknowledged messages of a consumer.
+    pub max_ack_pending: i64,
+    /// Bytes of one stream in memory; 0 is no limit.
+    pub memory_max_stream_bytes: i64,
+    /// Bytes of one stream in files; 0 is no limit.
+    pub storage_max_stream_bytes: i64,
+    /// Whether every stream must say its `max_bytes`.
+    pub max_bytes_required: bool,
+}
+
+impl Default for AccountJetStream {
+    fn default() -> Self {
+        Self {
+            max_memory: -1,
+            max_storage: -1,
+            max_streams: -1,
+            max_consumers: -1,
+            max_ack_pending: -1,
+            memory_max_stream_bytes: 0,
+            storage_max_stream_bytes: 0,
+            max_bytes_required: false,
+        }
+    }
 }
 
 impl Default for Options {
@@ -205,6 +285,7 @@ impl Default for Options {
             system_account: None,
             no_system_account: false,
             store_dir: None,
+            jetstream: None,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What the journal and the store ask of a disk, and nothing more.
 //!
 //! Names are relative, with `/` between parts; a disk is a folder that somebody above chose. [`Real`] is that folder on
-//! the host, [`lying::Lying`] is a disk for tests that loses, tears and flips what it was given.
+//! the host, [`lying::Lying`] is a disk for tests that loses, tears and flips what it was given. What is written may be
+//! encrypted by [`seal`], which knows keys and bytes but no files.
 //!
 //! This is the one place below the server that touches files of the host.
 
@@ -10,7 +11,9 @@ use std::io;
 use std::sync::Arc;
 
 pub mod lying;
+mod name;
 mod real;
+pub mod seal;
 
 pub use real::Real;
 
@@ -79,6 +82,7 @@ pub struct Entry {
     pub folder: bool,
 }
 
+#[expect(clippy::len_without_is_empty, reason = "nobody asks a file whether it is empty")]
 /// An open file. All calls carry their offset, so that threads share one.
 pub trait File: Send + Sync + fmt::Debug + 'static {
     /// Fills `buffer` from `offset` on.

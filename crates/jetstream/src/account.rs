@@ -1,0 +1,234 @@
+//! What an account has: its streams, what they use, and what it may use.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::api::error::{ApiError, ErrorCode};
+use crate::api::response::{AccountInfo, AccountTier, ApiStats};
+use crate::config::{AccountLimits, Limits, ServerLimits, Storage, StreamConfig};
+use crate::outgoing::Interest;
+use crate::stream::Stream;
+
+/// Bytes that an account's streams hold, kept as they change.
+#[derive(Debug, Default)]
+pub struct Usage {
+    memory: AtomicI64,
+    file: AtomicI64,
+    /// -1 is no limit.
+    memory_max: AtomicI64,
+    file_max: AtomicI64,
+    /// The same for all accounts of the server.
+    server: Option<Arc<Usage>>,
+}
+
+impl Usage {
+    /// Nothing used, with the account's limits, and within what the server allows.
+    pub fn new(memory_max: i64, file_max: i64, server: Option<Arc<Usage>>) -> Arc<Self> {
+        Arc::new(Self {
+            memory: AtomicI64::new(0),
+            file: AtomicI64::new(0),
+            memory_max: AtomicI64::new(memory_max),
+            file_max: AtomicI64::new(file_max),
+            server,
+        })
+    }
+
+    /// A stream holds more, or less.
+    pub fn change(&self, storage: Storage, bytes: i64) {
+        self.of(storage).0.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(server) = &self.server {
+            server.change(storage, bytes);
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self, storage: Storage) -> u64 {
+        u64::try_from(self.of(storage).0.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Whether so many more fit.
+    ///
+    /// # Errors
+    /// As a publisher is told.
+    pub fn check(&self, storage: Storage, bytes: u64) -> Result<(), ApiError> {
+        if let Some(server) = &self.server
+            && server.exceeds(storage, bytes)
+        {
+            return Err(ErrorCode::InsufficientResources.into());
+        }
+        if self.exceeds(storage, bytes) { Err(ErrorCode::AccountResourcesExceeded.into()) } else { Ok(()) }
+    }
+
+    fn exceeds(&self, storage: Storage, bytes: u64) -> bool {
+        let (used, max) = self.of(storage);
+        let max = max.load(Ordering::Relaxed);
+        max >= 0 && used.load(Ordering::Relaxed).saturating_add_unsigned(bytes) > max
+    }
+
+    /// The most bytes; -1 is no limit.
+    pub fn max(&self, storage: Storage) -> i64 {
+        self.of(storage).1.load(Ordering::Relaxed)
+    }
+
+    fn of(&self, storage: Storage) -> (&AtomicI64, &AtomicI64) {
+        match storage {
+            Storage::File => (&self.file, &self.file_max),
+            Storage::Memory => (&self.memory, &self.memory_max),
+        }
+    }
+}
+
+/// An account with JetStream.
+pub struct Account {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its number within the server.
+    pub id: u32,
+    /// Its subscriptions.
+    pub interest: Arc<dyn Interest>,
+    /// Bytes held and allowed.
+    pub usage: Arc<Usage>,
+    limits: RwLock<AccountLimits>,
+    streams: RwLock<BTreeMap<Arc<str>, Arc<Stream>>>,
+    /// Requests to the API.
+    pub api_total: AtomicU64,
+    /// Those that were refused.
+    pub api_errors: AtomicU64,
+}
+
+impl Account {
+    /// An account without streams.
+    pub fn new(
+        name: &str,
+        id: u32,
+        interest: Arc<dyn Interest>,
+        limits: AccountLimits,
+        server: Arc<Usage>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.into(),
+            id,
+            interest,
+            usage: Usage::new(limits.max_memory, limits.max_storage, Some(server)),
+            limits: RwLock::new(limits),
+            streams: RwLock::default(),
+            api_total: AtomicU64::new(0),
+            api_errors: AtomicU64::new(0),
+        })
+    }
+
+    /// The stream of this name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn stream(&self, name: &str) -> Result<Arc<Stream>, ApiError> {
+        self.streams.read().get(name).cloned().ok_or_else(|| ErrorCode::StreamNotFound.into())
+    }
+
+    /// All streams, by name.
+    pub fn streams(&self) -> Vec<Arc<Stream>> {
+        self.streams.read().values().cloned().collect()
+    }
+
+    /// Adds a stream; false when there is one of its name.
+    pub fn insert(&self, stream: Arc<Stream>) -> bool {
+        let mut streams = self.streams.write();
+        if streams.contains_key(&stream.name) {
+            return false;
+        }
+        streams.insert(stream.name.clone(), stream);
+        true
+    }
+
+    /// Forgets a stream.
+    pub fn remove(&self, name: &str) -> Option<Arc<Stream>> {
+        self.streams.write().remove(name)
+    }
+
+    /// What it may use, with what the server allows everybody.
+    pub fn limits(&self, server: ServerLimits) -> Limits {
+        Limits { server, account: *self.limits.read() }
+    }
+
+    /// Whether a stream with this configuration may be in the account, beside all others but the one of its name.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn check_beside(&self, config: &StreamConfig, new: bool) -> Result<(), ApiError> {
+        let limits = *self.limits.read();
+        let others: Vec<Arc<Stream>> =
+            self.streams().into_iter().filter(|stream| *stream.name != *config.name).collect();
+        if new && limits.max_streams > 0 && others.len() as i64 >= limits.max_streams {
+            return Err(ErrorCode::MaximumStreamsLimit.into());
+        }
+        let (mut memory, mut file) = (0_i64, 0_i64);
+        for other in &others {
+            let other = other.lock().config().clone();
+            for subject in &config.subjects {
+                let collides = other.subjects.iter().any(|theirs| {
+                    sonata_subject::overlaps(theirs.as_bytes(), subject.as_bytes())
+                });
+                if collides {
+                    return Err(ErrorCode::StreamSubjectOverlap.into());
+                }
+            }
+            match other.storage {
+                Storage::Memory => memory += other.max_bytes.max(0),
+                Storage::File => file += other.max_bytes.max(0),
+            }
+        }
+        let reserved = config.max_bytes.max(0);
+        match config.storage {
+            Storage::Memory if limits.max_memory > 0 && memory + reserved > limits.max_memory => {
+                Err(ErrorCode::MemoryResourcesExceeded.into())
+            }
+            Storage::File if limits.max_storage > 0 && file + reserved > limits.max_storage => {
+                Err(ErrorCode::StorageResourcesExceeded.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What `$JS.API.INFO` says.
+    pub fn info(&self, domain: &str) -> AccountInfo {
+        let streams = self.streams();
+        let mut total = AccountTier {
+            memory: self.usage.bytes(Storage::Memory),
+            storage: self.usage.bytes(Storage::File),
+            streams: streams.len(),
+            limits: *self.limits.read(),
+            ..AccountTier::default()
+        };
+        for stream in streams {
+            let machine = stream.lock();
+            let config = machine.config();
+            let reserved = u64::try_from(config.max_bytes).unwrap_or(0);
+            match config.storage {
+                Storage::Memory => total.reserved_memory += reserved,
+                Storage::File => total.reserved_storage += reserved,
+            }
+            total.consumers += machine.consumer_names().len();
+        }
+        AccountInfo {
+            total,
+            domain: domain.to_owned(),
+            api: ApiStats {
+                level: crate::api::response::API_LEVEL,
+                total: self.api_total.load(Ordering::Relaxed),
+                errors: self.api_errors.load(Ordering::Relaxed),
+                inflight: 0,
+            },
+            tiers: BTreeMap::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("name", &self.name).finish_non_exhaustive()
+    }
+}

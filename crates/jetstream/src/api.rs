@@ -1,0 +1,11 @@
+//! What is said on `$JS.API`: subjects, request bodies, replies and errors, as plain values.
+
+mod create;
+pub mod error;
+pub mod publish;
+pub mod request;
+pub mod response;
+pub mod subject;
+
+pub use error::{ApiError, ErrorCode};
+pub use subject::Operation;

@@ -1,0 +1,65 @@
+//! What the server and the account allow.
+
+use serde::{Deserialize, Serialize};
+
+/// All limits that a configuration is checked against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Of the server.
+    pub server: ServerLimits,
+    /// Of the account, or of the account's tier that the asset falls into.
+    pub account: AccountLimits,
+}
+
+/// Limits of the server for every account; 0 is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ServerLimits {
+    /// The largest batch a pull request may ask for.
+    pub max_request_batch: i64,
+    /// The largest number of messages a consumer may have unacknowledged.
+    pub max_ack_pending: i64,
+    /// The longest duplicate window, ns.
+    pub duplicate_window: i64,
+    /// Whether the server is one of a cluster, so that an asset can have several replicas.
+    pub clustered: bool,
+    /// The server's `max_payload`, bytes: the largest message. 0 when it does not matter.
+    pub max_payload: i64,
+}
+
+/// Limits of an account as `$JS.API.INFO` shows them; -1 (and for some 0) is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AccountLimits {
+    /// Bytes in memory.
+    pub max_memory: i64,
+    /// Bytes in files.
+    pub max_storage: i64,
+    /// Streams.
+    pub max_streams: i64,
+    /// Consumers.
+    pub max_consumers: i64,
+    /// Unacknowledged messages of a consumer.
+    pub max_ack_pending: i64,
+    /// Bytes of one stream in memory; 0 is no limit.
+    pub memory_max_stream_bytes: i64,
+    /// Bytes of one stream in files; 0 is no limit.
+    pub storage_max_stream_bytes: i64,
+    /// Whether every stream must say its `max_bytes`.
+    pub max_bytes_required: bool,
+}
+
+/// No limits.
+impl Default for AccountLimits {
+    fn default() -> Self {
+        Self {
+            max_memory: -1,
+            max_storage: -1,
+            max_streams: -1,
+            max_consumers: -1,
+            max_ack_pending: -1,
+            memory_max_stream_bytes: -1,
+            storage_max_stream_bytes: -1,
+            max_bytes_required: false,
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! JetStream of one server: its accounts and streams, and where messages of the API go.
+//!
+//! The node knows no socket, no file and no thread. What it needs of the world (stores, subscriptions, somebody who runs a
+//! turn) it asks of [`World`]; what it has to say it gives to [`Publish`]. The time is an argument.
+
+mod consumers;
+mod streams;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::map::HashMap;
+use parking_lot::RwLock;
+use sonata_store::Store;
+
+use crate::account::{Account, Usage};
+use crate::ack;
+use crate::api::error::{ApiError, ErrorCode};
+use crate::api::request;
+use crate::api::response::{
+    API_LEVEL, AccountInfoReply, Body, ConsumerPeerEvacuateReply, ConsumerPeerRemoveReply,
+    ConsumerStepDownReply, Response, StreamCancelMoveReply, StreamPeerEvacuateReply, StreamPeerRemoveReply,
+    StreamRestoreReply, StreamSnapshotReply, StreamStepDownReply,
+};
+use crate::api::subject::Operation;
+use crate::config::{AccountLimits, ServerLimits, StreamConfig};
+use crate::header::{self, name};
+use crate::json::{self, Mode};
+use crate::outgoing::{Interest, Outgoing, Publish};
+use crate::stream::{Commit, DirectGet, Header, Stream};
+
+/// What the node needs of the world around it. Calls are made without any stream's lock.
+pub trait World: Send + Sync {
+    /// Messages on `subject` are the stream's from now on.
+    fn subscribe(&self, account: u32, subject: &str, lane: u64);
+    /// They are not any more.
+    fn unsubscribe(&self, account: u32, subject: &str, lane: u64);
+    /// A place for a new stream's messages, durable when this returns, and how its records become durable.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn create_store(&self, header: &Header) -> Result<(Store, Commit), ApiError>;
+    /// A stream is gone: so are its files, from the moment this returns, even if they are removed later.
+    ///
+    /// # Errors
+    /// What the client is told; the stream stays.
+    fn delete_store(&self, stream: &Stream) -> Result<(), ApiError>;
+    /// Somebody shall run a turn for the stream.
+    fn wake(&self, stream: &Arc<Stream>);
+    /// The stream's deliver subjects have changed: `subjects` are those whose interest it wants to know of.
+    fn watch(&self, stream: &Arc<Stream>, subjects: Vec<String>);
+    /// Something random.
+    fn random(&self) -> u64;
+}
+
+/// A request to the API.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The subject it came on, `$JS.API.…`.
+    pub subject: &'a [u8],
+    /// Where the answer goes.
+    pub reply: &'a [u8],
+    /// Header block; empty when there is none.
+    pub headers: &'a [u8],
+    /// Payload.
+    pub payload: &'a [u8],
+    /// ns since 1970.
+    pub now: i64,
+}
+
+/// What holds for all accounts.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The domain; empty is none.
+    pub domain: Arc<str>,
+    /// Bytes in memory for all accounts; -1 is no limit.
+    pub max_memory: i64,
+    /// Bytes in files for all accounts; -1 is no limit.
+    pub max_storage: i64,
+    /// Other limits.
+    pub limits: ServerLimits,
+    /// Unknown fields in requests are errors.
+    pub strict: bool,
+    /// Bytes after which a batch of direct gets ends when the request says nothing (the server's `max_pending`).
+    pub batch_bytes_max: usize,
+}
+
+/// See the module.
+pub struct Node {
+    settings: Settings,
+    world: Arc<dyn World>,
+    usage: Arc<Usage>,
+    accounts: RwLock<HashMap<u32, Arc<Account>>>,
+    lanes: RwLock<HashMap<u64, Arc<Stream>>>,
+}
+
+/// How a handler answers: itself later, or with this text now.
+type Answered = Result<Option<Vec<u8>>, ApiError>;
+
+impl Node {
+    /// A node without accounts.
+    pub fn new(settings: Settings, world: Arc<dyn World>) -> Arc<Self> {
+        Arc::new(Self {
+            usage: Usage::new(settings.max_memory, settings.max_storage, None),
+            settings,
+            world,
+            accounts: RwLock::default(),
+            lanes: RwLock::default(),
+        })
+    }
+
+    /// Settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What all accounts use.
+    pub fn usage(&self) -> &Arc<Usage> {
+        &self.usage
+    }
+
+    /// Gives an account JetStream, if it does not have it.
+    pub fn enable(
+        &self,
+        name: &str,
+        id: u32,
+        interest: Arc<dyn Interest>,
+        limits: AccountLimits,
+    ) -> Arc<Account> {
+        self.accounts
+            .write()
+            .entry(id)
+            .or_insert_with(|| Account::new(name, id, interest, limits, self.usage.clone()))
+            .clone()
+    }
+
+    /// The account of this number.
+    pub fn account(&self, id: u32) -> Option<Arc<Account>> {
+        self.accounts.read().get(&id).cloned()
+    }
+
+    /// All accounts, by name.
+    pub fn accounts(&self) -> Vec<Arc<Account>> {
+        let mut accounts: Vec<_> = self.accounts.read().values().cloned().collect();
+        accounts.sort_by(|one, two| one.name.cmp(&two.name));
+        accounts
+    }
+
+    /// The stream with this number in the log.
+    pub fn lane(&self, lane: u64) -> Option<Arc<Stream>> {
+        self.lanes.read().get(&lane).cloned()
+    }
+
+    /// All streams, in no order.
+    pub fn streams(&self) -> Vec<Arc<Stream>> {
+        self.lanes.read().values().cloned().collect()
+    }
+
+    /// Puts a stream that exists (it was just made, or recovered) to work. False when its account has one of its name.
+    pub fn adopt(&self, account: &Account, stream: Arc<Stream>) -> bool {
+        if !account.insert(stream.clone()) {
+            return false;
+        }
+        self.lanes.write().insert(stream.lane, stream.clone());
+        let config = stream.lock().config().clone();
+        for subject in &config.subjects {
+            self.world.subscribe(account.id, subject, stream.lane);
+        }
+        self.after(&stream);
+        true
+    }
+
+    /// Sees to what the stream wishes after its lock was held.
+    pub fn after(&self, stream: &Arc<Stream>) {
+        let (wishes, watched) = {
+            let mut machine = stream.lock();
+            (machine.take_turn_wish(), machine.take_watched())
+        };
+        if let Some(subjects) = watched {
+            self.world.watch(stream, subjects);
+        }
+        if wishes {
+            self.world.wake(stream);
+        }
+    }
+
+    /// Answers a request that may take long or change something. What may be answered at once, on the thread of the client
+    /// that asks, is for [`Node::handle_quickly`].
+    pub fn handle(&self, account: &Account, request: Request<'_>, out: &mut dyn Publish) {
+        let Some(operation) = Operation::parse(request.subject) else { return };
+        account.api_total.fetch_add(1, Ordering::Relaxed);
+        let reply = request.reply;
+        if reply.is_empty() {
+            return;
+        }
+        let level = header::get_str(request.headers, name::REQUIRED_API_LEVEL).map(str::parse::<u32>);
+        let level_is_too_high = level.is_some_and(|level| !level.is_ok_and(|level| level <= API_LEVEL));
+        let refusal = level_is_too_high.then(|| ApiError::from(ErrorCode::RequiredApiLevel));
+        let answered = match operation {
+            Operation::ConsumerNext { .. } | Operation::DirectGet { .. } => {
+                return self.handle_quickly(account, &operation, request, out);
+            }
+            _ if operation.is_of_system() => return,
+            Operation::Info => self.answer(refusal, account, out, reply, |_| {
+                if !request::is_empty(request.payload) {
+                    return Err(ErrorCode::NotEmptyRequest.into());
+                }
+                let info = account.info(&self.settings.domain);
+                Ok(Some(Response::done(AccountInfoReply { info: Some(info) }).encode()))
+            }, error::<AccountInfoReply>),
+            operation => self.handle_asset(refusal, account, operation, request, out),
+        };
+        if !answered {
+            account.api_errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn handle_asset(
+        &self,
+        refusal: Option<ApiError>,
+        account: &Account,
+        operation: Operation<'_>,
+        request: Request<'_>,
+        out: &mut dyn Publish,
+    ) -> bool {
+        use crate::api::response as of;
+        let reply = request.reply;
+        macro_rules! answer {
+            ($body:ty, |$out:ident| $work:expr) => {
+                self.answer(refusal, account, out, reply, |$out| $work, error::<$body>)
+            };
+        }
+        match operation {
+            Operation::StreamCreate { stream } => {
+                answer!(of::StreamCreateReply, |out| self.create_stream(account, stream, request, out))
+            }
+            Operation::StreamUpdate { stream } => {
+                answer!(of::StreamUpdateReply, |out| self.update_stream(account, stream, request, out))
+            }
+            Operation::StreamNames => {
+                answer!(of::StreamNamesReply, |_out| self.stream_names(account, request))
+            }
+            Operation::StreamList => {
+                answer!(of::StreamListReply, |_out| self.stream_list(account, request))
+            }
+            Operation::StreamInfo { stream } => {
+                answer!(of::StreamInfoReply, |_out| self.stream_info(account, stream, request))
+            }
+            Operation::StreamDelete { stream } => {
+                answer!(of::StreamDeleteReply, |out| self.delete_stream(account, stream, request, out))
+            }
+            Operation::StreamPurge { stream } => {
+                answer!(of::StreamPurgeReply, |out| self.purge_stream(account, stream, request, out))
+            }
+            Operation::StreamMessageGet { stream } => {
+                answer!(of::MessageGetReply, |_out| self.get_message(account, stream, request))
+            }
+            Operation::StreamMessageDelete { stream } => {
+                answer!(of::MessageDeleteReply, |out| self.delete_message(account, stream, request, out))
+            }
+            Operation::ConsumerCreate(subject) => {
+                answer!(of::ConsumerCreateReply, |out| self.create_consumer(account, subject, request, out))
+            }
+            Operation::ConsumerNames { stream } => {
+                answer!(of::ConsumerNamesReply, |_out| self.consumer_names(account, stream, request))
+            }
+            Operation::ConsumerList { stream } => {
+                answer!(of::ConsumerListReply, |out| self.consumer_list(account, stream, request, out))
+            }
+            Operation::ConsumerInfo { stream, consumer } => {
+                answer!(of::ConsumerInfoReply, |out| self.consumer_info(account, stream, consumer, request, out))
+            }
+            Operation::ConsumerDelete { stream, consumer } => {
+                answer!(of::ConsumerDeleteReply, |out| self.delete_consumer(account, stream, consumer, request, out))
+            }
+            Operation::ConsumerPause { stream, consumer } => {
+                answer!(of::ConsumerPauseReply, |out| self.pause_consumer(account, stream, consumer, request, out))
+            }
+            Operation::ConsumerUnpin { stream, consumer } => {
+                answer!(of::ConsumerUnpinReply, |out| self.unpin_consumer(account, stream, consumer, request, out))
+            }
+            Operation::ConsumerReset { stream, consumer } => {
+                answer!(of::ConsumerResetReply, |out| self.reset_consumer(account, stream, consumer, request, out))
+            }
+            Operation::StreamSnapshot { .. } => {
+                answer!(StreamSnapshotReply, |_out| not_yet("stream snapshot"))
+            }
+            Operation::StreamRestore { .. } => {
+                answer!(StreamRestoreReply, |_out| not_yet("stream restore"))
+            }
+            Operation::StreamStepDown { .. } => answer!(StreamStepDownReply, |_out| not_clustered()),
+            Operation::StreamPeerRemove { .. } => answer!(StreamPeerRemoveReply, |_out| not_clustered()),
+            Operation::StreamPeerEvacuate { .. } => answer!(StreamPeerEvacuateReply, |_out| not_clustered()),
+            Operation::StreamCancelMove { .. } => answer!(StreamCancelMoveReply, |_out| not_clustered()),
+            Operation::ConsumerStepDown { .. } => answer!(ConsumerStepDownReply, |_out| not_clustered()),
+            Operation::ConsumerPeerRemove { .. } => answer!(ConsumerPeerRemoveReply, |_out| not_clustered()),
+            Operation::ConsumerPeerEvacuate { .. } => {
+                answer!(ConsumerPeerEvacuateReply, |_out| not_clustered())
+            }
+            // Handled, or not answered, by the caller.
+            _ => true,
+        }
+    }
+
+    /// Publishes what a handler came to; false for an error.
+    fn answer(
+        &self,
+        refusal: Option<ApiError>,
+        _account: &Account,
+        out: &mut dyn Publish,
+        reply: &[u8],
+        handler: impl FnOnce(&mut dyn Publish) -> Answered,
+        refused: fn(ApiError) -> Vec<u8>,
+    ) -> bool {
+        let answered = match refusal {
+            Some(error) => Err(error),
+            None => handler(out),
+        };
+        match answered {
+            Ok(Some(text)) => out.publish(Outgoing::plain(reply, &text)),
+            Ok(None) => {}
+            Err(error) => {
+                out.publish(Outgoing::plain(reply, &refused(error)));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether a request is answered on the thread of the client that asks.
+    pub fn is_quick(operation: &Operation<'_>) -> bool {
+        matches!(operation, Operation::ConsumerNext { .. })
+    }
+
+    /// Answers pull requests and direct gets.
+    pub fn handle_quickly(
+        &self,
+        account: &Account,
+        operation: &Operation<'_>,
+        request: Request<'_>,
+        out: &mut dyn Publish,
+    ) {
+        if request.reply.is_empty() {
+            return;
+        }
+        match operation {
+            Operation::ConsumerNext { stream, consumer } => {
+                let Ok(found) = account.stream(stream) else { return };
+                let level = header::get_str(request.headers, name::REQUIRED_API_LEVEL).map(str::parse::<u32>);
+                if level.is_some_and(|level| !level.is_ok_and(|level| level <= API_LEVEL)) {
+                    let status = crate::status::Status::RequiredApiLevel.block();
+                    return out.publish(Outgoing::status(request.reply, status));
+                }
+                found.lock().pull(consumer, request.reply, request.payload, request.now, out);
+                self.after(&found);
+            }
+            Operation::DirectGet { stream, subject } => {
+                let Ok(found) = account.stream(stream) else { return };
+                let get = DirectGet::parse(
+                    *subject,
+                    request.headers,
+                    request.payload,
+                    self.settings.batch_bytes_max,
+                );
+                let mut machine = found.lock();
+                if !machine.config().allow_direct && !machine.config().mirror_direct {
+                    return;
+                }
+                match get {
+                    Ok(get) => machine.direct_get(&get, request.reply, out),
+                    Err(status) => out.publish(Outgoing::status(request.reply, status.block())),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes an acknowledgement, from its subject.
+    pub fn acknowledge(&self, account: &Account, request: Request<'_>, out: &mut dyn Publish) {
+        let Some(delivery) = ack::parse(request.subject) else { return };
+        let (Ok(stream), Ok(consumer)) =
+            (std::str::from_utf8(delivery.stream), std::str::from_utf8(delivery.consumer))
+        else {
+            return;
+        };
+        let Ok(found) = account.stream(stream) else { return };
+        let reply = (!request.reply.is_empty()).then_some(request.reply);
+        found.lock().acknowledge(consumer, &delivery, request.payload, reply, request.now, out);
+        self.after(&found);
+    }
+
+    /// Takes an answer of flow control, from its subject.
+    pub fn flow_control(&self, account: &Account, request: Request<'_>, out: &mut dyn Publish) {
+        let Some((stream, consumer)) = ack::parse_flow_control(request.subject) else { return };
+        let (Ok(stream), Ok(consumer)) = (std::str::from_utf8(stream), std::str::from_utf8(consumer)) else {
+            return;
+        };
+        let Ok(found) = account.stream(stream) else { return };
+        found.lock().flow_control(consumer, request.subject, request.headers, request.now, out);
+        self.after(&found);
+    }
+
+    fn mode(&self) -> Mode {
+        if self.settings.strict { Mode::Strict } else { Mode::Lenient }
+    }
+
+    fn read<'de, T: serde::de::DeserializeOwned + Default>(&self, payload: &'de [u8]) -> Result<T, ApiError> {
+        if request::is_empty(payload) {
+            return Ok(T::default());
+        }
+        json::decode(payload, self.mode()).map_err(|error| ErrorCode::InvalidJson.with(error))
+    }
+}
+
+fn error<B: Body>(error: ApiError) -> Vec<u8> {
+    Response::<B>::refused(error).encode()
+}
+
+/// What only a cluster can do.
+fn not_clustered() -> Answered {
+    Err(ErrorCode::ClusterRequired.into())
+}
+
+/// What this server cannot do yet.
+fn not_yet(what: &str) -> Answered {
+    Err(ErrorCode::StreamGeneral.with(format_args!("{what} is not supported yet")))
+}
+
+/// Refuses what of a configuration this server cannot do yet.
+fn check_supported(config: &StreamConfig) -> Result<(), ApiError> {
+    let missing = [
+        (config.mirror.is_some(), "mirror"),
+        (!config.sources.is_empty(), "sources"),
+        (config.allow_msg_counter, "allow_msg_counter"),
+        (config.allow_atomic, "allow_atomic"),
+        (config.allow_batched, "allow_batched"),
+        (config.allow_msg_schedules, "allow_msg_schedules"),
+    ];
+    match missing.into_iter().find(|(used, _)| *used) {
+        Some((_, field)) => {
+            Err(ErrorCode::StreamInvalidConfig.with(format_args!("{field} is not supported yet")))
+        }
+        None => Ok(()),
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("accounts", &self.accounts.read().len()).finish_non_exhaustive()
+    }
+}

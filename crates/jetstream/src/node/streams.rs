@@ -1,0 +1,236 @@
+//! Requests about streams.
+
+use std::sync::Arc;
+
+use super::{Answered, Node, Request, check_supported};
+use crate::account::Account;
+use crate::advisory::Action;
+use crate::api::error::ErrorCode;
+use crate::api::request::{
+    self, ConfigureStream, DeleteMessage, GetMessage, ListStreams, Purge, StreamInfoRequest,
+};
+use crate::api::response::{
+    LIST_MAX, MessageGetReply, NAMES_MAX, Page, Response, StreamCreateReply, StreamDeleteReply,
+    StreamInfoReply, StreamListReply, StreamNamesReply,
+};
+use crate::outgoing::Publish;
+use crate::stream::{Header, Machine, Parts, Stream};
+
+impl Node {
+    pub(super) fn create_stream(
+        &self,
+        account: &Account,
+        stream: &str,
+        request: Request<'_>,
+        out: &mut dyn Publish,
+    ) -> Answered {
+        let said = ConfigureStream::parse(request.payload, self.mode())
+            .map_err(|error| ErrorCode::InvalidJson.with(error))?;
+        if said.config.name != stream {
+            return Err(ErrorCode::StreamMismatch.into());
+        }
+        if stream.contains(['\\', '/']) {
+            return Err(ErrorCode::StreamNameContainsPathSeparators.into());
+        }
+        let limits = account.limits(self.settings().limits);
+        let mut config = said.config.create(&limits, said.pedantic)?;
+        check_supported(&config)?;
+        config.stamp();
+        if let Ok(known) = account.stream(stream) {
+            let machine = known.lock();
+            if **machine.config() != config {
+                return Err(ErrorCode::StreamNameInUse.into());
+            }
+            let info = machine.info(request.now);
+            return Ok(Some(Response::done(StreamCreateReply { info: Some(info), did_create: false }).encode()));
+        }
+        account.check_beside(&config, true)?;
+        let header = Header {
+            lane: self.new_lane(),
+            account: account.name.to_string(),
+            created: request.now,
+            config,
+        };
+        let (mut store, commit) = self.world.create_store(&header)?;
+        if header.config.first_seq > 1 {
+            store.advance(header.config.first_seq - 1);
+        }
+        let machine = Machine::new(Parts {
+            lane: header.lane,
+            domain: self.settings().domain.clone(),
+            config: header.config,
+            created: header.created,
+            store,
+            commit,
+            interest: account.interest.clone(),
+            seed: self.world.random(),
+            usage: account.usage.clone(),
+        })?;
+        let stream = Stream::new(account.id, machine);
+        if !self.adopt(account, stream.clone()) {
+            return Err(ErrorCode::StreamNameInUse.into());
+        }
+        let mut machine = stream.lock();
+        machine.tell_stream(Action::Create, request.now, out);
+        let info = machine.info(request.now);
+        Ok(Some(Response::done(StreamCreateReply { info: Some(info), did_create: true }).encode()))
+    }
+
+    /// A number that no stream has; 0 is the server's own.
+    fn new_lane(&self) -> u64 {
+        loop {
+            let lane = self.world.random();
+            if lane != 0 && self.lane(lane).is_none() {
+                return lane;
+            }
+        }
+    }
+
+    pub(super) fn update_stream(
+        &self,
+        account: &Account,
+        stream: &str,
+        request: Request<'_>,
+        out: &mut dyn Publish,
+    ) -> Answered {
+        let said = ConfigureStream::parse(request.payload, self.mode())
+            .map_err(|error| ErrorCode::InvalidJson.with(error))?;
+        if said.config.name != stream {
+            return Err(ErrorCode::StreamMismatch.into());
+        }
+        let found = account.stream(stream)?;
+        let limits = account.limits(self.settings().limits);
+        let old = found.lock().config().clone();
+        let mut new = old.update(said.config, &limits, said.pedantic)?;
+        check_supported(&new)?;
+        new.stamp();
+        account.check_beside(&new, false)?;
+        for subject in new.subjects.iter().filter(|subject| !old.subjects.contains(subject)) {
+            self.world.subscribe(account.id, subject, found.lane);
+        }
+        let logged = found.lock().update(&new, request.reply, request.now, out);
+        let (kept, dropped) = if logged.is_ok() { (&new, &*old) } else { (&*old, &new) };
+        for subject in dropped.subjects.iter().filter(|subject| !kept.subjects.contains(subject)) {
+            self.world.unsubscribe(account.id, subject, found.lane);
+        }
+        self.after(&found);
+        logged.map(|()| None)
+    }
+
+    pub(super) fn delete_stream(
+        &self,
+        account: &Account,
+        stream: &str,
+        request: Request<'_>,
+        out: &mut dyn Publish,
+    ) -> Answered {
+        if !request::is_empty(request.payload) {
+            return Err(ErrorCode::NotEmptyRequest.into());
+        }
+        let found = account.stream(stream)?;
+        self.world.delete_store(&found)?;
+        found.mark_deleted();
+        account.remove(stream);
+        self.lanes.write().remove(&found.lane);
+        let config = found.lock().config().clone();
+        for subject in &config.subjects {
+            self.world.unsubscribe(account.id, subject, found.lane);
+        }
+        self.world.watch(&found, Vec::new());
+        let mut machine = found.lock();
+        machine.on_deleted(request.now, out);
+        machine.tell_stream(Action::Delete, request.now, out);
+        Ok(Some(Response::done(StreamDeleteReply { success: true }).encode()))
+    }
+
+    /// Streams that have a subject in common with the filter; all with an empty one.
+    fn filtered(&self, account: &Account, filter: &str) -> Vec<Arc<Stream>> {
+        let mut streams = account.streams();
+        if !filter.is_empty() {
+            streams.retain(|stream| {
+                let config = stream.lock().config().clone();
+                config
+                    .subjects
+                    .iter()
+                    .any(|subject| sonata_subject::overlaps(subject.as_bytes(), filter.as_bytes()))
+            });
+        }
+        streams
+    }
+
+    pub(super) fn stream_names(&self, account: &Account, request: Request<'_>) -> Answered {
+        let said: ListStreams = self.read(request.payload)?;
+        let streams = self.filtered(account, &said.subject);
+        let offset = usize::try_from(said.offset).unwrap_or(0).min(streams.len());
+        let body = StreamNamesReply {
+            page: Page { total: streams.len(), offset, limit: NAMES_MAX },
+            streams: streams.iter().skip(offset).take(NAMES_MAX).map(|stream| stream.name.to_string()).collect(),
+        };
+        Ok(Some(Response::done(body).encode()))
+    }
+
+    pub(super) fn stream_list(&self, account: &Account, request: Request<'_>) -> Answered {
+        let said: ListStreams = self.read(request.payload)?;
+        let streams = self.filtered(account, &said.subject);
+        let offset = usize::try_from(said.offset).unwrap_or(0).min(streams.len());
+        let infos = streams.iter().skip(offset).take(LIST_MAX).map(|stream| stream.lock().info(request.now));
+        let body = StreamListReply {
+            page: Page { total: streams.len(), offset, limit: LIST_MAX },
+            streams: infos.collect(),
+            ..StreamListReply::default()
+        };
+        Ok(Some(Response::done(body).encode()))
+    }
+
+    pub(super) fn stream_info(&self, account: &Account, stream: &str, request: Request<'_>) -> Answered {
+        let said: StreamInfoRequest = self.read(request.payload)?;
+        let found = account.stream(stream)?;
+        let (info, page) = found.lock().detailed_info(&said, request.now)?;
+        Ok(Some(Response::done(StreamInfoReply { page, info: Some(info) }).encode()))
+    }
+
+    pub(super) fn purge_stream(
+        &self,
+        account: &Account,
+        stream: &str,
+        request: Request<'_>,
+        out: &mut dyn Publish,
+    ) -> Answered {
+        let said: Purge = self.read(request.payload)?;
+        if said.seq > 0 && said.keep > 0 {
+            return Err(ErrorCode::BadRequest.into());
+        }
+        let found = account.stream(stream)?;
+        found.lock().request_purge(&said, request.reply, request.now, out)?;
+        self.after(&found);
+        Ok(None)
+    }
+
+    pub(super) fn get_message(&self, account: &Account, stream: &str, request: Request<'_>) -> Answered {
+        if request::is_empty(request.payload) {
+            return Err(ErrorCode::BadRequest.into());
+        }
+        let said: GetMessage = self.read(request.payload)?;
+        GetMessage::check(&said)?;
+        let found = account.stream(stream)?;
+        let message = found.lock().get_message(&said)?;
+        Ok(Some(Response::done(MessageGetReply { message: Some(message) }).encode()))
+    }
+
+    pub(super) fn delete_message(
+        &self,
+        account: &Account,
+        stream: &str,
+        request: Request<'_>,
+        out: &mut dyn Publish,
+    ) -> Answered {
+        if request::is_empty(request.payload) {
+            return Err(ErrorCode::BadRequest.into());
+        }
+        let said: DeleteMessage = self.read(request.payload)?;
+        let found = account.stream(stream)?;
+        found.lock().request_delete(&said, request.reply, request.now, out)?;
+        self.after(&found);
+        Ok(None)
+    }
+}

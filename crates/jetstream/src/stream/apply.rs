@@ -1,0 +1,451 @@
+//! Applying records: the only place where a stream's state changes.
+
+use std::sync::Arc;
+
+use sonata_store::{Cut, Filter, NewMessage};
+
+use super::{After, Commit, Extra, Lifetimes, Limit, Machine};
+use crate::config::{AckPolicy, Retention, StreamConfig};
+use crate::consumer::{Consumer, Dismissal};
+use crate::header::{self, name};
+use crate::outgoing::{Outgoing, Publish};
+use crate::record::{self, Acknowledged, Delivered, Malformed, Record, Verb, publish_flag};
+use crate::json;
+use crate::ttl::{self, Ttl};
+
+/// What applying a record came to, for those who asked for it.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// Sequence of the message stored.
+    pub(crate) sequence: u64,
+    /// Messages removed.
+    pub(crate) removed: u64,
+    /// The consumer concerned.
+    pub(crate) consumer: Option<Arc<str>>,
+}
+
+/// Publishes nowhere: what is said again after a restart has been said before.
+pub(crate) struct Silence;
+
+impl Publish for Silence {
+    fn publish(&mut self, _message: Outgoing<'_>) {}
+}
+
+impl Machine {
+    /// The log has a record of this stream for good. Live it was appended here; after a restart it is told again.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the bytes are no record; nothing is changed then.
+    pub fn committed(
+        &mut self,
+        position: u64,
+        bytes: &[u8],
+        now: i64,
+        out: &mut dyn Publish,
+    ) -> Result<(), Malformed> {
+        if matches!(self.commit, Commit::Eager(_)) && position <= self.applied {
+            return Ok(());
+        }
+        let record = Record::decode(bytes)?;
+        let waiting = self.in_flight.take(position);
+        self.apply(&record, position, bytes.len(), waiting.map(|waiting| waiting.after), now, out);
+        // Duplicates wait behind the message they repeat, at its position.
+        while let Some(waiting) = self.in_flight.take(position) {
+            self.finish(waiting.after, &Outcome::default(), now, out);
+        }
+        Ok(())
+    }
+
+    /// A record from before a restart. What has been applied already (it is in the checkpoint) is left alone.
+    ///
+    /// # Errors
+    /// As [`Machine::committed`].
+    pub fn replay(&mut self, position: u64, bytes: &[u8], now: i64) -> Result<(), Malformed> {
+        if position <= self.applied {
+            return Ok(());
+        }
+        let record = Record::decode(bytes)?;
+        self.apply(&record, position, bytes.len(), None, now, &mut Silence);
+        self.assigned = self.assigned.max(self.store.state().last_sequence);
+        Ok(())
+    }
+
+    /// `after` is `None` for a record from before a restart.
+    pub(super) fn apply(
+        &mut self,
+        record: &Record<'_>,
+        position: u64,
+        bytes: usize,
+        after: Option<After>,
+        now: i64,
+        out: &mut dyn Publish,
+    ) {
+        let before = self.store.state().bytes;
+        let live = after.is_some();
+        let mut outcome = Outcome::default();
+        match record {
+            Record::Publish(publish) => {
+                outcome.sequence = publish.sequence;
+                self.apply_publish(publish, live, now, out);
+            }
+            Record::Batch(messages) => {
+                for publish in messages {
+                    outcome.sequence = publish.sequence;
+                    self.apply_publish(publish, live, now, out);
+                }
+            }
+            Record::Remove { sequence } => {
+                outcome.sequence = *sequence;
+                outcome.removed = u64::from(self.remove(*sequence, now, out));
+            }
+            Record::Purge { filter, before, keep } => {
+                outcome.removed = self.purge(filter, *before, *keep).messages;
+            }
+            Record::Expire { first } => {
+                outcome.removed = self.cut(*first).messages;
+            }
+            Record::Configure { config } => {
+                if let Ok(config) = json::decode::<StreamConfig>(config, json::Mode::Lenient) {
+                    self.apply_config(config, now, out);
+                }
+            }
+            Record::Consumer { id, state } => outcome.consumer = self.apply_consumer(*id, state, live, now, out),
+            Record::ConsumerGone { id } => {
+                outcome.consumer = self.consumer_names.get(id).cloned();
+                self.apply_consumer_gone(*id, now, out);
+            }
+            Record::Deliver { id, timestamp, delivered } => {
+                self.apply_deliver(*id, *timestamp, delivered, live);
+            }
+            Record::Acknowledge { id, timestamp, acknowledged } => {
+                self.apply_acknowledge(*id, *timestamp, acknowledged, live);
+            }
+            Record::Advance { last } => {
+                self.store.advance(*last);
+                self.assigned = self.assigned.max(*last);
+            }
+        }
+        self.applied = self.applied.max(position);
+        self.unsaved_bytes += bytes as u64;
+        let change = self.store.state().bytes as i64 - before as i64;
+        self.usage.change(self.config.storage, change);
+        if let Some(after) = after {
+            self.finish(after, &outcome, now, out);
+        }
+    }
+
+    fn apply_publish(
+        &mut self,
+        publish: &record::Publish<'_>,
+        live: bool,
+        now: i64,
+        out: &mut dyn Publish,
+    ) {
+        let record::Publish { flags, sequence, timestamp, subject, headers, payload } = *publish;
+        let state = self.store.state();
+        if sequence <= state.last_sequence {
+            // It is there already: told twice.
+            return;
+        }
+        self.assigned = self.assigned.max(sequence);
+        let id = if flags & publish_flag::MESSAGE_ID > 0 { header::get(headers, name::MSG_ID) } else { None };
+        self.last_message_id = id.unwrap_or_default().into();
+        if let Some(id) = id {
+            self.dedupe.insert(id, sequence, timestamp);
+        }
+        let previous = match (&self.republish, live) {
+            (Some(_), true) => self.store.subject(subject).ok().flatten().map_or(0, |state| state.last),
+            _ => 0,
+        };
+        if self.config.retention == Retention::Interest && !self.has_interest(subject) {
+            self.store.advance(sequence);
+            self.roll_up(flags, subject, sequence, now, out);
+            return;
+        }
+        let message = NewMessage { sequence, timestamp, subject, headers, payload };
+        if self.store.append(message).is_err() {
+            // Only a message that no limit lets in can be refused; its sequence is used.
+            self.store.advance(sequence);
+            return;
+        }
+        if flags & publish_flag::TTL > 0
+            && let Some(ttl) = header::get(headers, name::TTL).and_then(ttl::parse)
+        {
+            let ends_at = match ttl {
+                Ttl::Seconds(seconds) => timestamp.saturating_add(seconds.saturating_mul(1_000_000_000)),
+                Ttl::Never => super::lifetime::NEVER,
+            };
+            self.lifetimes.insert(sequence, ends_at);
+        }
+        self.roll_up(flags, subject, sequence, now, out);
+        let mut wanted = false;
+        for consumer in self.consumers.values_mut() {
+            wanted |= consumer.on_stored(sequence, subject) && consumer.has_work();
+        }
+        self.wants_turn |= wanted;
+        self.enforce_limits(Limit::Stored(subject), now, out);
+        if live {
+            self.republish(publish, previous, out);
+        }
+    }
+
+    fn roll_up(&mut self, flags: u8, subject: &[u8], sequence: u64, now: i64, out: &mut dyn Publish) {
+        let _ = (now, &out);
+        if flags & publish_flag::ROLLUP_SUBJECT > 0 {
+            self.purge(subject, sequence, 0);
+        } else if flags & publish_flag::ROLLUP_ALL > 0 {
+            self.purge(b"", sequence, 0);
+        }
+    }
+
+    fn republish(&mut self, publish: &record::Publish<'_>, previous: u64, out: &mut dyn Publish) {
+        let Some(transform) = &self.republish else { return };
+        let Some(target) = transform.apply(publish.subject, publish.sequence as u32) else { return };
+        if !sonata_subject::is_literal(&target) {
+            return;
+        }
+        let only_headers = self.config.republish.as_ref().is_some_and(|republish| republish.headers_only);
+        let mut headers = publish.headers.to_vec();
+        header::append(&mut headers, name::STREAM, self.name.as_bytes());
+        header::append(&mut headers, name::SUBJECT, publish.subject);
+        header::append(&mut headers, name::SEQUENCE, publish.sequence.to_string().as_bytes());
+        let time = crate::timestamp::Timestamp(publish.timestamp).to_string();
+        header::append(&mut headers, name::TIME_STAMP, time.as_bytes());
+        header::append(&mut headers, name::LAST_SEQUENCE, previous.to_string().as_bytes());
+        if only_headers {
+            header::append(&mut headers, name::MSG_SIZE, publish.payload.len().to_string().as_bytes());
+        }
+        let payload = if only_headers { b"" } else { publish.payload };
+        out.publish(Outgoing { route: b"", subject: &target, reply: b"", headers: &headers, payload });
+    }
+
+    /// Removes one message and tells the consumers; false when it is not there.
+    pub(super) fn remove(&mut self, sequence: u64, now: i64, out: &mut dyn Publish) -> bool {
+        let Ok(Some(removed)) = self.store.remove(sequence) else { return false };
+        self.lifetimes.remove(sequence);
+        self.for_each_consumer(now, out, |consumer, scene| {
+            consumer.on_removed(scene, sequence, &removed.subject);
+        });
+        true
+    }
+
+    /// Removes everything before a sequence.
+    pub(super) fn cut(&mut self, first: u64) -> Cut {
+        let Ok(cut) = self.store.remove_before(first) else { return Cut::default() };
+        self.lifetimes.cut(first);
+        self.tell_cut(false);
+        cut
+    }
+
+    /// Removes messages that match (an empty filter is all), before a sequence (0 is no bound), but for the newest `keep`.
+    pub(super) fn purge(&mut self, filter: &[u8], before: u64, keep: u64) -> Cut {
+        let filter = if filter.is_empty() { Filter::all() } else { Filter::new([filter]) };
+        let before = (before > 0).then_some(before);
+        let Ok(cut) = self.store.purge(&filter, before, keep) else { return Cut::default() };
+        if cut.messages > 0 {
+            if !self.lifetimes.is_empty() {
+                let store = &mut self.store;
+                self.lifetimes.retain(|sequence| store.get(sequence).is_ok_and(|message| message.is_some()));
+            }
+            self.tell_cut(true);
+        }
+        cut
+    }
+
+    fn tell_cut(&mut self, wider: bool) {
+        let first = self.store.state().first_sequence;
+        for consumer in self.consumers.values_mut() {
+            // A store that cannot count now will be asked again; nothing is delivered twice for it.
+            let _ = consumer.on_cut(&mut self.store, first, wider);
+        }
+    }
+
+    fn apply_config(&mut self, config: StreamConfig, now: i64, out: &mut dyn Publish) {
+        let window = config.duplicate_window != self.config.duplicate_window;
+        self.config = Arc::new(config);
+        // It was checked when it was admitted.
+        let _ = self.compile();
+        if window {
+            self.dedupe.expire(now.saturating_sub(self.config.duplicate_window));
+        }
+        self.enforce_limits(Limit::All, now, out);
+        if self.config.retention != Retention::Limits {
+            self.sweep();
+        }
+    }
+
+    fn apply_consumer(
+        &mut self,
+        id: u64,
+        state: &[u8],
+        live: bool,
+        now: i64,
+        out: &mut dyn Publish,
+    ) -> Option<Arc<str>> {
+        let config = self.config.clone();
+        let mut loaded = Consumer::load(state, &config, &mut self.store).ok()?;
+        self.next_consumer = self.next_consumer.max(id + 1);
+        let name = loaded.name.clone();
+        // A live consumer knows more than its record: it is changed, not replaced.
+        let known = self.consumers.get_mut(&name).filter(|consumer| consumer.id == id && live);
+        match known {
+            Some(consumer) => {
+                let _ = consumer.reconfigure((*loaded.config).clone(), &mut self.store);
+            }
+            None => {
+                let _ = loaded.begin(&mut self.store);
+                self.consumer_names.insert(id, name.clone());
+                self.consumers.insert(name.clone(), loaded);
+            }
+        }
+        self.with_consumer(&name, now, out, |consumer, scene| consumer.review_interest(scene));
+        self.note_watched();
+        self.wants_turn = true;
+        Some(name)
+    }
+
+    fn apply_consumer_gone(&mut self, id: u64, now: i64, out: &mut dyn Publish) {
+        let Some(name) = self.consumer_names.remove(&id) else { return };
+        self.with_consumer(&name, now, out, |consumer, scene| {
+            consumer.dismiss_waiting(scene, Dismissal::ConsumerDeleted);
+        });
+        self.consumers.remove(&name);
+        self.note_watched();
+        if self.config.retention == Retention::Interest {
+            self.sweep();
+        }
+    }
+
+    fn apply_deliver(&mut self, id: u64, timestamp: i64, delivered: &[Delivered], live: bool) {
+        let Some(consumer) = self.consumer_names.get(&id).and_then(|name| self.consumers.get_mut(name)) else {
+            return;
+        };
+        if !live {
+            delivered.iter().for_each(|one| consumer.apply_delivered(one, timestamp));
+        }
+        if consumer.config.ack_policy == AckPolicy::None && self.config.retention != Retention::Limits {
+            for one in delivered {
+                self.settled(one.stream);
+            }
+        }
+    }
+
+    fn apply_acknowledge(&mut self, id: u64, timestamp: i64, acknowledged: &[Acknowledged], live: bool) {
+        let Some(consumer) = self.consumer_names.get(&id).and_then(|name| self.consumers.get_mut(name)) else {
+            return;
+        };
+        if !live {
+            acknowledged.iter().for_each(|one| consumer.apply_acknowledged(one, timestamp));
+        }
+        if self.config.retention == Retention::Limits {
+            return;
+        }
+        let filter = consumer.filter.clone();
+        for one in acknowledged {
+            if one.verb != Verb::AckAll {
+                self.settled(one.stream);
+                continue;
+            }
+            let mut from = self.store.state().first_sequence;
+            while let Ok(Some(sequence)) = self.store.next(&filter, from) {
+                if sequence > one.stream {
+                    break;
+                }
+                self.settled(sequence);
+                from = sequence + 1;
+            }
+        }
+    }
+
+    /// A message has been acknowledged for good by one consumer: it goes when nobody else wants it.
+    fn settled(&mut self, sequence: u64) {
+        let Ok(Some(message)) = self.store.get(sequence) else { return };
+        if self.consumers.values().any(|consumer| consumer.is_wanted(sequence, &message.subject)) {
+            return;
+        }
+        if self.store.remove(sequence).is_ok() {
+            self.lifetimes.remove(sequence);
+        }
+    }
+
+    /// Removes what nobody wants any more: after a restart, and when a consumer has gone.
+    pub(crate) fn sweep(&mut self) {
+        if self.config.retention == Retention::Limits {
+            return;
+        }
+        if self.config.retention == Retention::WorkQueue && self.consumers.is_empty() {
+            return;
+        }
+        if self.consumers.is_empty() {
+            self.purge(b"", 0, 0);
+            return;
+        }
+        let mut from = self.store.state().first_sequence;
+        while let Ok(Some(message)) = self.store.next_message(&Filter::all(), from) {
+            from = message.sequence + 1;
+            let subject = &message.subject;
+            let wanted = match self.config.retention {
+                Retention::Interest => {
+                    self.consumers.values().any(|consumer| consumer.is_wanted(message.sequence, subject))
+                }
+                // Of a work queue only what a consumer has had and is done with.
+                _ => !self.consumers.values().any(|consumer| {
+                    consumer.filter.matches(subject) && !consumer.is_wanted(message.sequence, subject)
+                }),
+            };
+            if !wanted {
+                let _ = self.store.remove(message.sequence);
+                self.lifetimes.remove(message.sequence);
+            }
+        }
+        for consumer in self.consumers.values_mut() {
+            let _ = consumer.count_pending(&mut self.store);
+        }
+    }
+
+    /// Tells those who waited for the record.
+    pub(super) fn finish(&mut self, after: After, outcome: &Outcome, now: i64, out: &mut dyn Publish) {
+        match after {
+            After::Nothing => {}
+            After::Published { reply, extra } => {
+                if !reply.is_empty() {
+                    let text = self.publish_ack(outcome.sequence, &extra, false);
+                    out.publish(Outgoing::plain(&reply, &text));
+                    self.scratch = text;
+                }
+            }
+            After::Duplicate { reply, sequence } => {
+                if !reply.is_empty() {
+                    let text = self.publish_ack(sequence, &Extra::None, true);
+                    out.publish(Outgoing::plain(&reply, &text));
+                    self.scratch = text;
+                }
+            }
+            After::Acknowledged(replies) => {
+                replies.iter().for_each(|reply| out.publish(Outgoing::plain(reply, b"")));
+            }
+            After::Request { reply, answer } => self.answer(&reply, answer, outcome, now, out),
+        }
+    }
+
+    /// `{"stream":"S","seq":7}`, as the original writes it.
+    fn publish_ack(&mut self, sequence: u64, extra: &Extra, duplicate: bool) -> Vec<u8> {
+        use std::io::Write;
+        let mut text = std::mem::take(&mut self.scratch);
+        text.clear();
+        text.extend_from_slice(&self.acknowledgement);
+        let _ = write!(text, "{sequence}");
+        let _ = match extra {
+            _ if duplicate => write!(text, ",\"duplicate\": true"),
+            Extra::None => Ok(()),
+            Extra::Value(value) => write!(text, ",\"val\":\"{value}\""),
+            Extra::Batch { id, count } => write!(text, ",\"batch\":{id:?},\"count\":{count}"),
+        };
+        text.push(b'}');
+        text
+    }
+
+    pub(super) fn load_lifetimes(&mut self, lifetimes: Lifetimes) {
+        self.lifetimes = lifetimes;
+    }
+}

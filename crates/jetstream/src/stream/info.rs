@@ -1,0 +1,101 @@
+//! What a stream says of itself.
+
+use std::collections::BTreeMap;
+
+use sonata_store::Filter;
+
+use super::Machine;
+use crate::api::error::{ApiError, ErrorCode};
+use crate::api::request::StreamInfoRequest;
+use crate::api::response::{
+    ConsumerInfo, LostMessages, Page, SUBJECTS_MAX, StreamAlternate, StreamInfo, StreamState,
+};
+use crate::outgoing::Publish;
+use crate::timestamp::Timestamp;
+
+impl Machine {
+    /// What the stream holds.
+    pub fn state(&self) -> StreamState {
+        let state = self.store.state();
+        let time = |time: i64| if time == 0 { Timestamp::ZERO } else { Timestamp(time) };
+        StreamState {
+            messages: state.messages,
+            bytes: state.bytes,
+            first_seq: if state.last_sequence == 0 && state.messages == 0 && self.config.first_seq <= 1 { 0 } else { state.first_sequence },
+            first_ts: time(state.first_timestamp),
+            last_seq: state.last_sequence,
+            last_ts: time(state.last_timestamp),
+            num_subjects: state.subjects,
+            subjects: BTreeMap::new(),
+            num_deleted: state.deleted,
+            deleted: Vec::new(),
+            lost: (state.lost.messages > 0)
+                .then(|| LostMessages { msgs: Vec::new(), bytes: state.lost.bytes }),
+            consumer_count: self.consumers.values().filter(|consumer| !consumer.config.direct).count() as u64,
+        }
+    }
+
+    /// What the API shows of the stream.
+    pub fn info(&self, now: i64) -> StreamInfo {
+        StreamInfo {
+            config: self.config.shown(),
+            created: Timestamp(self.created),
+            state: self.state(),
+            domain: self.domain.to_string(),
+            cluster: None,
+            mirror: None,
+            sources: Vec::new(),
+            alternates: Vec::<StreamAlternate>::new(),
+            ts: Timestamp(now),
+        }
+    }
+
+    /// The same with the details that a request asks for.
+    ///
+    /// # Errors
+    /// When there are more subjects than a reply may hold.
+    pub fn detailed_info(
+        &mut self,
+        request: &StreamInfoRequest,
+        now: i64,
+    ) -> Result<(StreamInfo, Page), ApiError> {
+        let mut info = self.info(now);
+        let mut page = Page::default();
+        if request.deleted_details {
+            info.state.deleted = self.store.deleted().flatten().collect();
+        }
+        if !request.subjects_filter.is_empty() {
+            let filter = Filter::new([request.subjects_filter.as_bytes()]);
+            let offset = usize::try_from(request.offset).unwrap_or(0);
+            let (subjects, total) = self.store.subjects(&filter, offset, SUBJECTS_MAX);
+            page = Page { total, offset, limit: SUBJECTS_MAX };
+            info.state.subjects = subjects
+                .into_iter()
+                .map(|(subject, count)| (String::from_utf8_lossy(&subject).into_owned(), count))
+                .collect();
+        }
+        Ok((info, page))
+    }
+
+    /// What the API shows of a consumer.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn consumer_info(
+        &mut self,
+        name: &str,
+        now: i64,
+        out: &mut dyn Publish,
+    ) -> Result<ConsumerInfo, ApiError> {
+        let info = self.with_consumer(name, now, out, |consumer, scene| consumer.info(scene));
+        let mut info = info.ok_or(ErrorCode::ConsumerNotFound)?;
+        info.config = info.config.map(|config| config.shown());
+        Ok(info)
+    }
+
+    /// Names of the consumers, sorted; without those of the servers' own.
+    pub fn consumer_names(&self) -> Vec<String> {
+        let shown = self.consumers.values().filter(|consumer| !consumer.config.direct);
+        shown.map(|consumer| consumer.name.to_string()).collect()
+    }
+}

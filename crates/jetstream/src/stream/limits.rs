@@ -1,0 +1,171 @@
+//! Limits that make room by removing the oldest, and ages.
+
+use sonata_store::Filter;
+
+use super::{After, Machine};
+use crate::config::Discard;
+use crate::header::{self, name};
+use crate::outgoing::Publish;
+use crate::record::{self, Record, publish_flag};
+
+/// Which limits may have been reached.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Limit<'a> {
+    /// Those that a message on this subject counts for.
+    Stored(&'a [u8]),
+    /// Any: they are others now.
+    All,
+}
+
+/// Messages that one firing of the age timer removes, so that others get their turn.
+const EXPIRED_MAX: usize = 10_000;
+
+impl Machine {
+    /// Removes the oldest messages until no limit is exceeded. Part of applying a record: the same on every replica.
+    pub(super) fn enforce_limits(&mut self, limit: Limit<'_>, now: i64, out: &mut dyn Publish) {
+        let config = self.config.clone();
+        let per_subject = config.max_msgs_per_subject;
+        if per_subject > 0 {
+            match limit {
+                Limit::Stored(subject) => self.enforce_per_subject(subject, per_subject as u64, now, out),
+                Limit::All => {
+                    let (subjects, _) = self.store.subjects(&Filter::all(), 0, usize::MAX);
+                    for (subject, count) in subjects {
+                        if count > per_subject as u64 {
+                            self.enforce_per_subject(&subject, per_subject as u64, now, out);
+                        }
+                    }
+                }
+            }
+        }
+        if config.discard == Discard::New && matches!(limit, Limit::Stored(_)) {
+            return;
+        }
+        loop {
+            let state = self.store.state();
+            let messages = config.max_msgs > 0 && state.messages > config.max_msgs as u64;
+            let bytes = config.max_bytes > 0 && state.bytes > config.max_bytes as u64;
+            if state.messages == 0 || !(messages || bytes) {
+                return;
+            }
+            if !self.remove(state.first_sequence, now, out) {
+                // Damaged: it counts no more, and the rest is looked at.
+                self.cut(state.first_sequence + 1);
+            }
+        }
+    }
+
+    fn enforce_per_subject(&mut self, subject: &[u8], most: u64, now: i64, out: &mut dyn Publish) {
+        while let Ok(Some(state)) = self.store.subject(subject) {
+            if state.messages <= most || !self.remove(state.first, now, out) {
+                return;
+            }
+        }
+    }
+
+    /// When a message becomes too old, if nothing happens before; ns since 1970.
+    pub(super) fn next_expiry(&self) -> Option<i64> {
+        let age = self.config.max_age;
+        let by_age = (age > 0).then(|| self.store.oldest()).flatten().map(|(_, time)| time.saturating_add(age));
+        let by_lifetime = self.lifetimes.next().map(|(ends_at, _)| ends_at);
+        let ids = self.dedupe.oldest().map(|time| time.saturating_add(self.config.duplicate_window));
+        [by_age, by_lifetime, ids].into_iter().flatten().min()
+    }
+
+    /// Logs the removal of what has become too old.
+    pub(super) fn expire(&mut self, now: i64, out: &mut dyn Publish) {
+        self.dedupe.expire(now.saturating_sub(self.config.duplicate_window));
+        if self.config.max_age > 0 {
+            self.expire_by_age(now.saturating_sub(self.config.max_age), now, out);
+        }
+        let mut left = EXPIRED_MAX;
+        while let Some((ends_at, sequence)) = self.lifetimes.next() {
+            if ends_at > now || left == 0 {
+                break;
+            }
+            left -= 1;
+            // It is not looked at again while its removal is on its way.
+            self.lifetimes.remove(sequence);
+            self.expire_one(sequence, now, out);
+        }
+        if left == 0 {
+            self.wants_turn = true;
+        }
+    }
+
+    fn expire_by_age(&mut self, before: i64, now: i64, out: &mut dyn Publish) {
+        let Ok(first) = self.store.sequence_at(before) else { return };
+        let oldest = self.store.state().first_sequence;
+        if first <= oldest || self.expiring >= first {
+            return;
+        }
+        self.expiring = first;
+        let one_by_one = !self.lifetimes.is_empty() || self.config.subject_delete_marker_ttl > 0;
+        if !one_by_one {
+            let _ = self.commit(&Record::Expire { first }, None, After::Nothing, now, out);
+            return;
+        }
+        let mut from = oldest;
+        let mut left = EXPIRED_MAX;
+        while let Ok(Some(sequence)) = self.store.next(&Filter::all(), from) {
+            if sequence >= first {
+                break;
+            }
+            if left == 0 {
+                self.expiring = sequence;
+                self.wants_turn = true;
+                break;
+            }
+            from = sequence + 1;
+            left -= 1;
+            if !self.lifetimes.contains(sequence) {
+                self.expire_one(sequence, now, out);
+            }
+        }
+    }
+
+    /// Logs the removal of one message, and of a marker in its place when it is its subject's last.
+    fn expire_one(&mut self, sequence: u64, now: i64, out: &mut dyn Publish) {
+        let marker_ttl = self.config.subject_delete_marker_ttl;
+        let message = match marker_ttl > 0 {
+            true => self.store.get(sequence).ok().flatten(),
+            false => None,
+        };
+        let _ = self.commit(&Record::Remove { sequence }, None, After::Nothing, now, out);
+        let Some(message) = message else { return };
+        let is_marker = header::has(&message.headers, name::MARKER_REASON);
+        let gone = match self.store.subject(&message.subject) {
+            Ok(Some(state)) => state.last == sequence,
+            Ok(None) => true,
+            Err(_) => false,
+        };
+        if is_marker || !gone || self.in_flight.subject(&message.subject).is_some() {
+            return;
+        }
+        self.put_marker(&message.subject, "MaxAge", now, out);
+    }
+
+    /// Stores a delete marker (ADR-43).
+    pub(super) fn put_marker(&mut self, subject: &[u8], reason: &str, now: i64, out: &mut dyn Publish) {
+        let seconds = self.config.subject_delete_marker_ttl / 1_000_000_000;
+        let ttl = crate::duration::format(seconds * 1_000_000_000);
+        let mut headers = Vec::new();
+        header::append(&mut headers, name::MARKER_REASON, reason.as_bytes());
+        header::append(&mut headers, name::TTL, ttl.as_bytes());
+        header::append(&mut headers, name::ROLLUP, b"sub");
+        let sequence = self.assigned + 1;
+        let record = Record::Publish(record::Publish {
+            flags: publish_flag::TTL | publish_flag::ROLLUP_SUBJECT | publish_flag::INTERNAL,
+            sequence,
+            timestamp: now,
+            subject,
+            headers: &headers,
+            payload: b"",
+        });
+        let bytes = self.accounting().bytes(subject.len(), headers.len(), 0);
+        let message = super::in_flight::Message { subject: subject.into(), id: None, sequence, bytes };
+        if self.commit(&record, Some(message), After::Nothing, now, out).is_ok() {
+            self.assigned = self.assigned.max(sequence);
+        }
+    }
+}

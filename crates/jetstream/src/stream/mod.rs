@@ -1,0 +1,445 @@
+//! A stream and its consumers as one state machine.
+//!
+//! A request is *admitted*: judged against the state and what is on its way, and turned into a [`Record`] for the log, or
+//! refused. When the log has the record for good it is *applied*: the state changes and effects come out (acknowledgements,
+//! deliveries, advisories). Live or after a restart, state changes only by applying records, with one exception: what a
+//! consumer delivers and what is acknowledged to it is taken into account at once and logged beside, because a delivery
+//! that is forgotten is made again, which is allowed.
+//!
+//! [`Stream`] is the machine behind its lock, as the rest of the server knows it. The lock is never held over I/O except
+//! when a message must be read that is not in memory and the caller said that it may.
+
+mod admit;
+mod apply;
+mod checkpoint;
+mod dedupe;
+mod direct;
+mod in_flight;
+mod info;
+mod lifetime;
+mod limits;
+mod request;
+mod turn;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+use sonata_store::Store;
+
+use crate::api::error::ApiError;
+use crate::config::StreamConfig;
+use crate::consumer::{Consumer, Scene};
+use crate::outgoing::{Interest, Log, Publish};
+use crate::record::Record;
+use crate::transform::Transform;
+
+pub use admit::Incoming;
+pub use direct::DirectGet;
+pub use checkpoint::Header;
+pub use turn::{Next, Work, WorkDone};
+
+use dedupe::Dedupe;
+use in_flight::{InFlight, Waiting};
+use lifetime::Lifetimes;
+use limits::Limit;
+
+/// How records become durable.
+#[derive(Clone)]
+pub enum Commit {
+    /// Applied when the log reports them.
+    Logged(Arc<dyn Log>),
+    /// Logged, and applied at once (`persist_mode: async`).
+    Eager(Arc<dyn Log>),
+    /// Applied at once, never logged (memory storage).
+    Memory,
+}
+
+/// What is done for a record once it is committed.
+#[derive(Debug)]
+pub(crate) enum After {
+    Nothing,
+    /// A publish is acknowledged; an empty reply wants nothing.
+    Published { reply: Box<[u8]>, extra: Extra },
+    /// So is one that was stored before.
+    Duplicate { reply: Box<[u8]>, sequence: u64 },
+    /// Those who asked are told that their acknowledgements are applied.
+    Acknowledged(Vec<Box<[u8]>>),
+    /// A request is answered.
+    Request { reply: Box<[u8]>, answer: request::Answer },
+}
+
+/// What an acknowledgement of a publish says besides stream and sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Extra {
+    None,
+    /// Of a counter.
+    Value(Box<str>),
+    /// Of an atomic batch.
+    Batch { id: Box<str>, count: u64 },
+}
+
+/// A stream of the server: the machine, its lock, and what must be known without the lock.
+pub struct Stream {
+    /// Its number in the log, and its identity: random, never used again.
+    pub lane: u64,
+    /// Number of its account.
+    pub account: u32,
+    /// Name.
+    pub name: Arc<str>,
+    machine: Mutex<Machine>,
+    /// Somebody has been asked to run a turn and has not begun.
+    turn_asked: AtomicBool,
+    deleted: AtomicBool,
+}
+
+/// See the module.
+pub struct Machine {
+    pub(crate) lane: u64,
+    pub(crate) name: Arc<str>,
+    pub(crate) domain: Arc<str>,
+    pub(crate) config: Arc<StreamConfig>,
+    /// ns since 1970.
+    pub(crate) created: i64,
+    pub(crate) store: Store,
+    commit: Commit,
+    interest: Arc<dyn Interest>,
+    in_flight: InFlight,
+    /// Sequence of the last message admitted.
+    assigned: u64,
+    dedupe: Dedupe,
+    lifetimes: Lifetimes,
+    last_message_id: Box<[u8]>,
+    pub(crate) consumers: BTreeMap<Arc<str>, Consumer>,
+    /// Names by number.
+    consumer_names: BTreeMap<u64, Arc<str>>,
+    next_consumer: u64,
+    transform: Option<Transform>,
+    republish: Option<Transform>,
+    /// `{"stream":"…","seq":`
+    acknowledgement: Vec<u8>,
+    scratch: Vec<u8>,
+    random: u64,
+    /// Position of the last record applied.
+    applied: u64,
+    /// Messages before this sequence are on their way out for their age.
+    expiring: u64,
+    /// Records applied since the last checkpoint, in bytes.
+    unsaved_bytes: u64,
+    checkpointing: bool,
+    wants_turn: bool,
+    /// Deliver subjects, when they are others than the world was last told.
+    watched: Option<Vec<String>>,
+    /// Storage refuses: publishes are, too.
+    failed: Option<String>,
+    pub(crate) usage: Arc<crate::account::Usage>,
+}
+
+/// What a new machine is made of.
+pub struct Parts {
+    /// Its number in the log.
+    pub lane: u64,
+    /// The domain; empty is none.
+    pub domain: Arc<str>,
+    /// Configuration, checked.
+    pub config: StreamConfig,
+    /// ns since 1970.
+    pub created: i64,
+    /// Its messages.
+    pub store: Store,
+    /// How records become durable.
+    pub commit: Commit,
+    /// The account's subscriptions.
+    pub interest: Arc<dyn Interest>,
+    /// Seeds what is left to chance.
+    pub seed: u64,
+    /// What the account uses.
+    pub usage: Arc<crate::account::Usage>,
+}
+
+impl Stream {
+    /// A stream around its machine.
+    pub fn new(account: u32, machine: Machine) -> Arc<Self> {
+        Arc::new(Self {
+            lane: machine.lane,
+            account,
+            name: machine.name.clone(),
+            machine: Mutex::new(machine),
+            turn_asked: AtomicBool::new(false),
+            deleted: AtomicBool::new(false),
+        })
+    }
+
+    /// The machine. Keep it short: publishers wait.
+    pub fn lock(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock()
+    }
+
+    /// True for the first who asks since [`Stream::begin_turn`]: that one sees to it that a turn is run.
+    pub fn ask_turn(&self) -> bool {
+        !self.turn_asked.swap(true, Ordering::AcqRel)
+    }
+
+    /// A turn begins.
+    pub fn begin_turn(&self) {
+        self.turn_asked.store(false, Ordering::Release);
+    }
+
+    /// It is gone, or about to be.
+    pub fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+    }
+
+    /// Whether it is gone.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("name", &self.name).field("lane", &self.lane).finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// A stream with the messages of its store and no consumers.
+    ///
+    /// # Errors
+    /// When a transform of the configuration is none: it was not checked.
+    pub fn new(parts: Parts) -> Result<Self, ApiError> {
+        let mut machine = Self {
+            lane: parts.lane,
+            name: parts.config.name.as_str().into(),
+            domain: parts.domain,
+            created: parts.created,
+            assigned: parts.store.state().last_sequence,
+            store: parts.store,
+            commit: parts.commit,
+            interest: parts.interest,
+            in_flight: InFlight::default(),
+            dedupe: Dedupe::default(),
+            lifetimes: Lifetimes::default(),
+            last_message_id: Box::default(),
+            consumers: BTreeMap::new(),
+            consumer_names: BTreeMap::new(),
+            next_consumer: 1,
+            transform: None,
+            republish: None,
+            acknowledgement: Vec::new(),
+            scratch: Vec::new(),
+            random: parts.seed | 1,
+            applied: 0,
+            expiring: 0,
+            unsaved_bytes: 0,
+            checkpointing: false,
+            wants_turn: false,
+            watched: None,
+            failed: None,
+            usage: parts.usage,
+            config: Arc::new(parts.config),
+        };
+        machine.compile()?;
+        let state = machine.store.state();
+        machine.usage.change(machine.config.storage, state.bytes as i64);
+        Ok(machine)
+    }
+
+    /// What follows from the configuration.
+    fn compile(&mut self) -> Result<(), ApiError> {
+        let of = |source: &str, destination: &str| {
+            Transform::parse(source, destination)
+                .map_err(|error| crate::api::error::ErrorCode::StreamTransformInvalidDestination.with(error))
+        };
+        let config = self.config.clone();
+        self.transform = config.subject_transform.as_ref().map(|it| of(&it.src, &it.dest)).transpose()?;
+        self.republish = config.republish.as_ref().map(|it| of(&it.src, &it.dest)).transpose()?;
+        self.acknowledgement = match self.domain.is_empty() {
+            true => format!("{{\"stream\":\"{}\",\"seq\":", self.name),
+            false => format!("{{\"stream\":\"{}\",\"domain\":\"{}\",\"seq\":", self.name, self.domain),
+        }
+        .into_bytes();
+        Ok(())
+    }
+
+    /// Configuration.
+    pub fn config(&self) -> &Arc<StreamConfig> {
+        &self.config
+    }
+
+    /// Position of the last record applied: what a checkpoint of now covers.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// Bytes of records since the last checkpoint.
+    pub fn unsaved_bytes(&self) -> u64 {
+        self.unsaved_bytes
+    }
+
+    /// Whether a turn should be run soon; asking takes the wish.
+    pub fn take_turn_wish(&mut self) -> bool {
+        std::mem::take(&mut self.wants_turn)
+    }
+
+    /// The deliver subjects whose interest the stream wants to know of, when they have changed.
+    pub fn take_watched(&mut self) -> Option<Vec<String>> {
+        self.watched.take()
+    }
+
+    /// Consumers have come, gone or changed.
+    fn note_watched(&mut self) {
+        let pushed = self.consumers.values().filter(|consumer| consumer.config.is_push());
+        self.watched = Some(pushed.map(|consumer| consumer.config.deliver_subject.clone()).collect());
+    }
+
+    /// The stream is gone: those who wait are told.
+    pub fn on_deleted(&mut self, now: i64, out: &mut dyn Publish) {
+        self.for_each_consumer(now, out, |consumer, scene| {
+            consumer.dismiss_waiting(scene, crate::consumer::Dismissal::ConsumerDeleted);
+        });
+        let bytes = self.store.state().bytes as i64;
+        self.usage.change(self.config.storage, -bytes);
+    }
+
+    /// The messages.
+    pub fn store(&mut self) -> &mut Store {
+        &mut self.store
+    }
+
+    /// Logs a record; applies it now where the log need not be waited for.
+    fn commit(
+        &mut self,
+        record: &Record<'_>,
+        message: Option<in_flight::Message>,
+        after: After,
+        now: i64,
+        out: &mut dyn Publish,
+    ) -> Result<(), ApiError> {
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        record.encode(&mut bytes);
+        let outcome = match &self.commit {
+            Commit::Memory => Ok(None),
+            Commit::Logged(log) => log.append(self.lane, &bytes).map(Some),
+            Commit::Eager(log) => log.append(self.lane, &bytes).map(Some),
+        };
+        let done = match outcome {
+            Ok(Some(position)) if matches!(self.commit, Commit::Logged(_)) => {
+                self.in_flight.push(Waiting { position, after, message });
+                Ok(())
+            }
+            Ok(position) => {
+                self.apply(record, position.unwrap_or(0), bytes.len(), Some(after), now, out);
+                Ok(())
+            }
+            Err(refused) => Err(refused_error(&refused)),
+        };
+        bytes.clear();
+        bytes.shrink_to(64 * 1024);
+        self.scratch = bytes;
+        done
+    }
+
+    /// The log cannot write: what was on its way is not stored, and its publishers are told.
+    pub fn on_log_failed(&mut self, cause: &str, out: &mut dyn Publish) {
+        self.failed = Some(cause.to_owned());
+        let error = refused_error(&crate::outgoing::Refused::Failed(cause.to_owned()));
+        for waiting in self.in_flight.drain() {
+            match waiting.after {
+                After::Published { reply, .. } | After::Duplicate { reply, .. } => {
+                    self.refuse_publish(&reply, &error, out);
+                }
+                After::Request { reply, answer } => answer.refuse(&reply, error.clone(), out),
+                After::Acknowledged(_) | After::Nothing => {}
+            }
+        }
+        self.assigned = self.store.state().last_sequence;
+        self.expiring = 0;
+    }
+
+    /// The log writes again. What consumers have been told since is logged anew.
+    pub fn on_log_resumed(&mut self, now: i64, out: &mut dyn Publish) {
+        self.failed = None;
+        let names: Vec<Arc<str>> = self.consumers.keys().cloned().collect();
+        for name in names {
+            let mut state = Vec::new();
+            let Some(consumer) = self.consumers.get(&name) else { continue };
+            let id = consumer.id;
+            consumer.save(&mut state);
+            // If it fails again we will be told again.
+            let _ = self.commit(&Record::Consumer { id, state: &state }, None, After::Nothing, now, out);
+        }
+        self.wants_turn = true;
+    }
+
+    fn random(&mut self) -> u64 {
+        next_random(&mut self.random)
+    }
+
+    /// Calls a consumer with what it needs. `None` when there is none of that name.
+    pub(crate) fn with_consumer<T>(
+        &mut self,
+        name: &str,
+        now: i64,
+        out: &mut dyn Publish,
+        call: impl FnOnce(&mut Consumer, &mut Scene<'_>) -> T,
+    ) -> Option<T> {
+        let consumer = self.consumers.get_mut(name)?;
+        let random = &mut self.random;
+        let mut scene = Scene {
+            store: &mut self.store,
+            stream: &self.name,
+            domain: &self.domain,
+            now,
+            out,
+            interest: &*self.interest,
+            random: &mut || next_random(random),
+        };
+        Some(call(consumer, &mut scene))
+    }
+
+    /// Calls every consumer.
+    fn for_each_consumer(
+        &mut self,
+        now: i64,
+        out: &mut dyn Publish,
+        mut call: impl FnMut(&mut Consumer, &mut Scene<'_>),
+    ) {
+        let random = &mut self.random;
+        let mut next = || next_random(random);
+        for consumer in self.consumers.values_mut() {
+            let mut scene = Scene {
+                store: &mut self.store,
+                stream: &self.name,
+                domain: &self.domain,
+                now,
+                out,
+                interest: &*self.interest,
+                random: &mut next,
+            };
+            call(consumer, &mut scene);
+        }
+    }
+}
+
+/// Storage that refuses is an insufficient resource, as it is in the original.
+pub(crate) fn refused_error(refused: &crate::outgoing::Refused) -> ApiError {
+    crate::api::error::ErrorCode::StreamStoreFailed.with(refused)
+}
+
+/// xorshift; good enough to spread load and to sample.
+fn next_random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").field("name", &self.name).field("state", &self.store.state()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,253 @@
+//! Every crash point, every failing call, every flipped byte of a small store.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod model;
+
+use model::{Change, Model, apply, changes, checkpoint, compare, models, options, recover, work};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+use sonata_disk::lying::{Cause, Failure, Lying, Times};
+use sonata_store::{Damage, Error, Store};
+
+/// The same changes every time.
+fn script(count: usize) -> Vec<Change> {
+    let mut runner = TestRunner::deterministic();
+    proptest::collection::vec(changes(), count).new_tree(&mut runner).unwrap().current()
+}
+
+/// What a server does after a change: work now and then, checkpoints now and then.
+fn after_change(store: &mut Store, done: usize) -> Result<(), Error> {
+    if done % 7 == 0 {
+        work(store)?;
+    }
+    if done % 40 == 0 {
+        checkpoint(store, done as u64)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_crash_point() {
+    let script = script(300);
+    let models = models(&script);
+    let disk = Lying::new(3);
+    let mut store = Store::create(disk.disk(), "s", options()).unwrap();
+    // How many changes were told when so many calls were made.
+    let mut told = vec![(disk.recorded(), 0)];
+    for (number, change) in script.iter().enumerate() {
+        told.push((disk.recorded(), number + 1));
+        apply(&mut store, &mut models[number].clone(), change).unwrap();
+        after_change(&mut store, number + 1).unwrap();
+    }
+    let record = disk.record();
+    let mut replay = record.replay(5);
+    while replay.step().is_some() {
+        let (_, changes) =
+            told.iter().rev().find(|(calls, _)| *calls <= replay.done()).copied().unwrap_or((0, 0));
+        let mut disks = vec![replay.kill()];
+        disks.extend((0..4).map(|seed| replay.power_cut(seed)));
+        for disk in disks {
+            let mut store = recover(disk.disk(), &script[..changes], &models);
+            assert_eq!(store.state(), models[changes].state());
+            if replay.done() % 8 == 0 {
+                compare(&mut store, &models[changes]);
+            }
+        }
+    }
+    assert!(replay.done() > 100, "the script does something");
+}
+
+#[test]
+fn every_failing_call() {
+    let script = script(160);
+    let models = models(&script);
+    let mut runs = 0;
+    for after in 0.. {
+        for (times, cause) in [(Times::Once, Cause::Broken), (Times::FromThenOn, Cause::Full)] {
+            let disk = Lying::new(after);
+            let Ok(store) = Store::create(disk.disk(), "s", options()) else { panic!("nothing fails yet") };
+            let failures = Failure { kind: None, after, times, cause };
+            disk.fail(failures);
+            run_with_failures(store, &disk, &script, &models);
+            runs += 1;
+        }
+        // Long after the last call nothing fails any more.
+        if after > 600 {
+            break;
+        }
+    }
+    assert!(runs > 1000);
+}
+
+fn run_with_failures(mut store: Store, disk: &Lying, script: &[Change], models: &[Model]) {
+    for (number, change) in script.iter().enumerate() {
+        let told = apply(&mut store, &mut models[number].clone(), change);
+        let result = told.and_then(|()| after_change(&mut store, number + 1));
+        if result.is_err() {
+            // The disk works again, and the stream is opened as after a crash.
+            disk.heal();
+            drop(store);
+            store = recover(disk.disk(), &script[..=number], models);
+        }
+    }
+    disk.heal();
+    assert_eq!(store.state(), models[script.len()].state());
+}
+
+#[test]
+fn work_that_failed_is_done_later_without_opening_again() {
+    let script = script(160);
+    let models = models(&script);
+    for after in 0..300 {
+        let disk = Lying::new(after);
+        let mut store = Store::create(disk.disk(), "s", options()).unwrap();
+        for (number, change) in script.iter().enumerate() {
+            apply(&mut store, &mut models[number].clone(), change).unwrap();
+            let kind = Some(sonata_disk::lying::Kind::ALL[after as usize % 12]);
+            disk.fail(Failure { kind, after: after / 12, times: Times::Once, cause: Cause::Broken });
+            let failed = after_change(&mut store, number + 1);
+            disk.heal();
+            if let Err(Error::Unsynced { .. }) = failed {
+                store = recover(disk.disk(), &script[..=number], &models);
+            }
+        }
+        checkpoint(&mut store, script.len() as u64).unwrap();
+        assert_eq!(store.state(), models[script.len()].state());
+        compare(&mut recover(disk.disk(), &script, &models), &models[script.len()]);
+    }
+}
+
+/// A store with sealed segments, one that grows, two checkpoints, and changes after them.
+fn small() -> (Lying, Vec<Change>, Vec<Model>) {
+    let mut script: Vec<Change> = (0..30)
+        .map(|n| Change::Append { gap: 0, subject: n % 5, headers: n % 2, payload: 280, tick: 1 })
+        .collect();
+    script.insert(9, Change::Remove(500));
+    script.insert(21, Change::Remove(300));
+    let models = models(&script);
+    let disk = Lying::new(3);
+    let mut store = Store::create(disk.disk(), "s", options()).unwrap();
+    for (number, change) in script.iter().enumerate() {
+        apply(&mut store, &mut models[number].clone(), change).unwrap();
+        if number == 15 || number == 25 {
+            work(&mut store).unwrap();
+            checkpoint(&mut store, number as u64 + 1).unwrap();
+        }
+    }
+    (disk.kill(), script, models)
+}
+
+/// Opens a damaged store and checks that it never says anything wrong, and says that it is damaged if it cannot say
+/// everything. Returns how many messages are lost.
+fn check_damaged(disk: &Lying, script: &[Change], models: &[Model], what: &str) -> u64 {
+    let opened = match Store::open(disk.disk(), "s", options()) {
+        Ok(opened) => opened,
+        Err(error) => panic!("{what}: {error:?}"),
+    };
+    let (mut store, mut damage) = (opened.store, opened.damage);
+    let model = models.last().unwrap();
+    for (number, change) in script.iter().enumerate().skip(opened.position as usize) {
+        // What was found without a checkpoint may be known, and what is damaged cannot be removed.
+        match change {
+            Change::Append { .. } => {
+                let mut before = models[number].clone();
+                let message = before.change(change).unwrap();
+                let _ = store.append(sonata_store::NewMessage {
+                    sequence: message.sequence,
+                    timestamp: message.timestamp,
+                    subject: &message.subject,
+                    headers: &message.headers,
+                    payload: &message.payload,
+                });
+            }
+            Change::Remove(part) => {
+                let _ = store.remove(part * (models[number].state().last_sequence + 2) / 1000);
+            }
+            _ => unreachable!("not in this script"),
+        }
+    }
+    let mut missing = 0;
+    for sequence in 0..=model.state().last_sequence {
+        match (store.get(sequence), model.get(sequence)) {
+            (Ok(found), expected) if found == expected => {}
+            (Err(Error::Damaged { .. }) | Ok(None), Some(_)) => missing += 1,
+            // Asked for again after a removal that the damage forgot.
+            (Err(Error::Damaged { .. }), None) => {}
+            (found, expected) => panic!("{what}: {sequence} is {found:?} instead of {expected:?}"),
+        }
+    }
+    damage.extend(store.take_damage());
+    let state = store.state();
+    assert_eq!(state.messages + missing, model.state().messages, "{what}");
+    assert!(missing == 0 || damage != [], "{what}: {missing} are missing in silence");
+    let sum: u64 =
+        store.subjects(&sonata_store::Filter::all(), 0, 100).0.iter().map(|(_, count)| count).sum();
+    assert_eq!(sum, state.messages, "{what}");
+    // Life goes on: all that is left can be moved and kept.
+    work(&mut store).unwrap();
+    checkpoint(&mut store, script.len() as u64).unwrap();
+    let again = Store::open(disk.disk(), "s", options()).unwrap();
+    assert_eq!(again.store.state(), store.state(), "{what}");
+    assert_eq!(again.damage, Vec::<Damage>::new(), "{what}");
+    missing
+}
+
+#[test]
+fn every_flipped_byte() {
+    let (disk, script, models) = small();
+    let (mut flips, mut harmless) = (0, 0);
+    for name in disk.files() {
+        for byte in 0..disk.read(&name).len() as u64 {
+            let disk = disk.kill();
+            // Every bit position comes by; all of them would take eight times as long.
+            disk.flip(&name, byte * 8 + byte % 8);
+            let missing = check_damaged(&disk, &script, &models, &format!("{name} byte {byte}"));
+            assert!(missing <= 15, "one flip in {name} at {byte} takes {missing} messages");
+            flips += 1;
+            harmless += u64::from(missing == 0);
+        }
+    }
+    assert!(flips > 5000 && harmless < flips, "{flips} {harmless}");
+}
+
+#[test]
+fn every_file_cut_lost_or_stale() {
+    let (disk, script, models) = small();
+    let older = {
+        let older = Lying::new(3);
+        let mut store = Store::create(older.disk(), "s", options()).unwrap();
+        for (number, change) in script.iter().enumerate().take(12) {
+            apply(&mut store, &mut models[number].clone(), change).unwrap();
+        }
+        checkpoint(&mut store, 12).unwrap();
+        older
+    };
+    for name in disk.files() {
+        let length = disk.read(&name).len() as u64;
+        for len in (0..length).step_by(11) {
+            let disk = disk.kill();
+            disk.truncate(&name, len);
+            check_damaged(&disk, &script, &models, &format!("{name} cut to {len}"));
+        }
+        let lost = disk.kill();
+        lost.lose(&name);
+        check_damaged(&lost, &script, &models, &format!("{name} lost"));
+        if older.files().contains(&name) {
+            let stale = disk.kill();
+            let old = older.read(&name);
+            stale.rot(&name, |bytes| *bytes = old);
+            check_damaged(&stale, &script, &models, &format!("{name} stale"));
+        }
+    }
+}
+
+#[test]
+fn both_checkpoints_gone() {
+    let (disk, script, models) = small();
+    for name in disk.files() {
+        if name.contains("checkpoint") {
+            disk.lose(&name);
+        }
+    }
+    assert_eq!(check_damaged(&disk, &script, &models, "no checkpoint"), 0);
+}
