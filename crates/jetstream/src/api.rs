@@ -2,6 +2,7 @@
 
 mod create;
 pub mod error;
+mod get;
 pub mod publish;
 pub mod request;
 pub mod response;

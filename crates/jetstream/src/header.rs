@@ -4,8 +4,6 @@
 //! compared with regard to case, and of several fields with one name the first counts, as in the reference. A block without
 //! fields is no block: removing the last field leaves nothing.
 
-use memchr::memmem;
-
 /// The first line of a block.
 pub const VERSION_LINE: &[u8] = b"NATS/1.0\r\n";
 /// The longest block, bytes.
@@ -65,7 +63,7 @@ pub fn get<'a>(block: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let rest = block.get(start + name.len() + 1..)?;
     let blanks = rest.iter().take_while(|byte| **byte == b' ').count();
     let value = &rest[blanks..];
-    Some(memmem::find(value, b"\r\n").map_or(value, |end| &value[..end]))
+    Some(line_end(value).map_or(value, |end| &value[..end - 2]))
 }
 
 /// Like [`get`], for a value that must be text.
@@ -132,16 +130,15 @@ pub fn status(block: &[u8]) -> Option<&[u8]> {
     line.strip_prefix(b"NATS/1.0 ").map(<[u8]>::trim_ascii).filter(|status| !status.is_empty())
 }
 
-/// Where the line of the first field called `name` begins.
+/// Where the line of the first field called `name` begins. The first line has no field.
 fn find(block: &[u8], name: &str) -> Option<usize> {
-    let mut from = 0;
+    let mut start = line_end(block)?;
     loop {
-        let at = from + memmem::find(block.get(from..)?, name.as_bytes())?;
-        let starts_line = at >= 2 && block[..at].ends_with(b"\r\n");
-        if starts_line && block.get(at + name.len()) == Some(&b':') {
-            return Some(at);
+        let line = block.get(start..)?;
+        if line.get(name.len()) == Some(&b':') && line.starts_with(name.as_bytes()) {
+            return Some(start);
         }
-        from = at + name.len().max(1);
+        start += line_end(line)?;
     }
 }
 
@@ -163,7 +160,8 @@ fn remove_where(block: &mut Vec<u8>, unwanted: impl Fn(&[u8]) -> bool) {
 
 /// The length of the first line with its end.
 fn line_end(text: &[u8]) -> Option<usize> {
-    memmem::find(text, b"\r\n").map(|at| at + 2)
+    // Lines are short: looking for one byte and at the one before it is faster than looking for both.
+    memchr::memchr_iter(b'\n', text).find(|at| *at > 0 && text[at - 1] == b'\r').map(|at| at + 1)
 }
 
 #[cfg(test)]

@@ -72,6 +72,8 @@ pub struct Request<'a> {
 /// What holds for all accounts.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Name of the server.
+    pub server_name: Arc<str>,
     /// The domain; empty is none.
     pub domain: Arc<str>,
     /// Bytes in memory for all accounts; -1 is no limit.
@@ -399,6 +401,26 @@ impl Node {
         let Ok(found) = account.stream(stream) else { return };
         found.lock().flow_control(consumer, request.subject, request.headers, request.now, out);
         self.after(&found);
+    }
+
+    /// Tells that requests were dropped because too many waited.
+    pub fn tell_dropped(&self, account: &Account, dropped: i64, now: i64, out: &mut dyn Publish) {
+        let body = crate::advisory::ApiLimitReached {
+            server: self.settings.server_name.to_string(),
+            domain: self.settings.domain.to_string(),
+            dropped,
+        };
+        let subject = crate::advisory::Body::subject(&body);
+        if !account.interest.has_interest(subject.as_bytes()) {
+            return;
+        }
+        let mut bytes = [0; 24];
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&self.world.random().to_le_bytes());
+        }
+        let id = crate::nuid::Nuid::new(bytes).next_id();
+        let text = crate::advisory::Advisory::new(id, crate::timestamp::Timestamp(now), body).encode();
+        out.publish(Outgoing::plain(subject.as_bytes(), &text));
     }
 
     fn mode(&self) -> Mode {

@@ -175,6 +175,7 @@ mod tests {
             ("1-2-3 * * * * *", None, ScheduleError::Pattern),
             ("1/2/3 * * * * *", None, ScheduleError::Pattern),
             ("x * * * * *", None, ScheduleError::Pattern),
+            (", * * * * *", None, ScheduleError::Pattern),
             ("* * * 0 * *", None, ScheduleError::Pattern),
             ("* * * * * 7", None, ScheduleError::Pattern),
             ("@daily", Some("Moon/Crater"), ScheduleError::TimeZone),

@@ -70,21 +70,6 @@ fn a_snapshot_of_the_reference_is_read() {
         if headers == b"NATS/1.0\r\nNats-Msg-Id: id1\r\n\r\n" && payload == b"with header"));
 }
 
-/// For trying our own snapshots on the reference by hand: `SNAPSHOT_TO=<file> cargo test --test archive`.
-#[test]
-fn our_own_can_be_kept() {
-    if let Some(path) = std::env::var_os("SNAPSHOT_TO") {
-        std::fs::write(
-            path,
-            written(&[
-                (Vec::new(), b"one".to_vec()),
-                (b"NATS/1.0\r\nA: b\r\n\r\n".to_vec(), b"two".to_vec()),
-            ]),
-        )
-        .unwrap();
-    }
-}
-
 #[test]
 fn every_cut_is_noticed() {
     let bytes = recorded();
@@ -115,6 +100,42 @@ fn a_message_that_is_too_large_is_refused() {
     assert!(matches!(reader.next_entry(), Ok(Some(Entry::Consumer(_)))));
     assert!(matches!(reader.next_entry(), Err(ArchiveError::MessageTooLarge { sequence: 1 })));
     assert!(matches!(reader.next_entry(), Ok(None)));
+}
+
+#[test]
+fn messages_out_of_order_are_refused() {
+    for sequences in [[2, 1], [1, 1]] {
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes, 5, &StreamState::default()).unwrap();
+        for sequence in sequences {
+            writer.message(sequence, 0, b"a", b"", b"").unwrap();
+        }
+        writer.finish().unwrap();
+        assert!(matches!(read(&bytes), Err(ArchiveError::Malformed(_))), "{sequences:?}");
+    }
+}
+
+#[test]
+fn only_zeroes_are_the_end() {
+    use std::io::Write;
+    for (timestamp, payload) in [(1, 0), (0, 1)] {
+        let mut bytes = Vec::new();
+        let mut stream = minlz::Writer::new(&mut bytes);
+        stream.write_all(b"NATSARC1\x0a\0\0\0\x02state.json{}").unwrap();
+        stream.write_all(&[1, timestamp, 0, 0, payload, b'a', b'a']).unwrap();
+        drop(stream);
+        assert!(matches!(read(&bytes), Err(ArchiveError::Malformed(_))));
+    }
+}
+
+#[test]
+fn what_is_no_archive_is_told_apart() {
+    use std::io::Write;
+    let mut bytes = Vec::new();
+    let mut stream = minlz::Writer::new(&mut bytes);
+    stream.write_all(&[0; 512]).unwrap();
+    drop(stream);
+    assert!(matches!(read(&bytes), Err(ArchiveError::NotAnArchive)));
 }
 
 proptest! {

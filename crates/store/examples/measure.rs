@@ -144,7 +144,8 @@ fn key_value(disk: &Arc<dyn Disk>) {
 }
 
 fn many_subjects(disk: &Arc<dyn Disk>) {
-    let options = Options { cache_bytes_max: 1 << 20, ..options(3) };
+    // Small segments and caches, so that what is left is the index.
+    let options = Options { cache_bytes_max: 1 << 20, segment_bytes: 256 << 10, ..options(3) };
     let mut store = Store::create(Arc::clone(disk), "subjects", options).unwrap();
     let empty = store.memory_bytes();
     let mut background = 0.0;

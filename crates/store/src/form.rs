@@ -271,6 +271,7 @@ pub(crate) fn read_footer(bytes: &[u8], stream: u64, number: u64, hash: Option<u
     }
     for _ in 0..blocks {
         let (start, length) = (reader.int32()?, reader.int32()?);
+        start.checked_add(length)?;
         table.blocks.push(Block { start, length, place: reader.int()?, stored: reader.int32()? });
     }
     Some((base, table))

@@ -105,6 +105,9 @@ pub(crate) struct Shelf {
 /// Files kept open for reading.
 const FILES_MAX: u64 = 8;
 
+/// A file with what it takes to read it.
+type FileIn<'a> = (&'a Place, Arc<dyn File>);
+
 impl Shelf {
     pub(crate) fn new(place: Option<Place>, cache_bytes_max: u64) -> Self {
         Self {
@@ -130,7 +133,7 @@ impl Shelf {
         }
     }
 
-    pub(crate) fn file(&mut self, number: u64) -> Result<Option<(&Place, Arc<dyn File>)>, Error> {
+    pub(crate) fn file(&mut self, number: u64) -> Result<Option<FileIn<'_>>, Error> {
         let Some(place) = &self.place else { return Ok(None) };
         if let Some(file) = self.files.get(number) {
             return Ok(Some((place, Arc::clone(file))));

@@ -93,7 +93,12 @@ struct Dropped {
 impl Store {
     /// A stream in memory. `id` only serves to tell streams apart.
     pub fn memory(id: u64) -> Self {
-        Self::new(None, Options { id, ..Options::default() }, Accounting::Memory)
+        Self::memory_with(Options { id, ..Options::default() })
+    }
+
+    /// A stream in memory whose segments, the unit in which memory is given back, have a size of one's choice.
+    pub fn memory_with(options: Options) -> Self {
+        Self::new(None, options, Accounting::Memory)
     }
 
     /// A new stream in an empty or absent folder. Its first checkpoint, at position 0 and without state, is durable when
@@ -226,7 +231,7 @@ impl Store {
             last_sequence: self.last,
             last_timestamp: self.last_timestamp,
             subjects: self.subjects.len() as u64,
-            deleted: self.last + 1 - first_sequence - self.messages,
+            deleted: (self.last + 1).saturating_sub(first_sequence).saturating_sub(self.messages),
             lost: self.lost,
         }
     }

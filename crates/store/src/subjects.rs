@@ -21,6 +21,8 @@ pub(crate) struct Subjects {
     labels: Vec<u8>,
     /// Bytes of `labels` that no node refers to.
     labels_dead: usize,
+    /// Where labels were placed lately, by hash: subjects end alike (`.temp`), and their nodes may share bytes.
+    placed: Vec<u32>,
     values: Vec<Value>,
     values_free: Vec<u32>,
     /// The subject asked for last, as publishers repeat themselves.
@@ -45,6 +47,9 @@ const FIRST_LOOSE: u64 = 1 << 63;
 const LAST_LOOSE: u64 = 1 << 62;
 
 impl Value {
+    /// More messages one subject cannot hold.
+    pub(crate) const COUNT_MAX: u64 = COUNT_MASK;
+
     pub(crate) fn new(count: u64, first: u64, last: u64, first_loose: bool, last_loose: bool) -> Self {
         assert!(count <= COUNT_MASK, "a subject holds at most 2^{COUNT_BITS} messages");
         let back = last.saturating_sub(first).min(BACK_FAR);
@@ -94,8 +99,8 @@ impl Value {
 
     /// `count` messages were removed, `low` the smallest and `high` the largest of them.
     pub(crate) fn removed(self, count: u64, low: u64, high: u64) -> Self {
-        assert!(count <= self.count(), "more messages removed than a subject had");
-        let left = self.count() - count;
+        // Only a checkpoint that lies under a good checksum makes this saturate.
+        let left = self.count().saturating_sub(count);
         let last_loose = self.last_loose() || high >= self.last;
         if left == 1 && !last_loose {
             return Self::new(1, self.last, self.last, false, false);
@@ -130,6 +135,7 @@ impl Subjects {
             slots: SlotArena::default(),
             labels: Vec::new(),
             labels_dead: 0,
+            placed: Vec::new(),
             values: Vec::new(),
             values_free: Vec::new(),
             recent: (Vec::new(), NONE),
@@ -305,6 +311,7 @@ impl Subjects {
             + self.values.capacity() * size_of::<Value>()
             + (self.nodes_free.capacity() + self.values_free.capacity()) * size_of::<u32>()
             + self.labels.capacity()
+            + self.placed.capacity() * size_of::<u32>()
             + self.slots.memory_bytes()
     }
 
@@ -420,6 +427,18 @@ impl Subjects {
     }
 
     fn place_label(&mut self, label: &[u8]) -> u32 {
+        if label.is_empty() {
+            return 0;
+        }
+        if self.placed.is_empty() {
+            self.placed = vec![0; PLACED];
+        }
+        let hint = xxhash_rust::xxh3::xxh3_64(label) as usize % PLACED;
+        let before = self.placed[hint];
+        if self.labels.get(before as usize..).is_some_and(|labels| labels.starts_with(label)) {
+            return before;
+        }
+        self.placed[hint] = self.labels.len() as u32;
         let start = self.labels.len();
         assert!(start + label.len() < NONE as usize, "names of one stream's subjects stay below 4 GiB");
         if self.labels.capacity() - start < label.len() {
@@ -429,16 +448,17 @@ impl Subjects {
         start as u32
     }
 
-    /// Writes the labels anew when most of their bytes belong to nobody.
+    /// Writes the labels anew when it looks as if most of their bytes belong to nobody. Shared bytes count more than
+    /// once, so the number of nodes keeps this from happening too often.
     fn tidy_labels(&mut self) {
-        if self.labels_dead < 64 << 10 || self.labels_dead < self.labels.len() / 2 {
+        if self.labels_dead < (64 << 10) + self.labels.len() / 2 + self.nodes.len() {
             return;
         }
         let old = std::mem::take(&mut self.labels);
-        for node in &mut self.nodes {
-            let start = node.label as usize;
-            node.label = self.labels.len() as u32;
-            self.labels.extend_from_slice(&old[start..start + usize::from(node.label_len)]);
+        for at in 0..self.nodes.len() {
+            let Node { label, label_len, .. } = self.nodes[at];
+            let label = &old[label as usize..label as usize + usize::from(label_len)];
+            self.nodes[at].label = self.place_label(label);
         }
         self.labels_dead = 0;
     }
@@ -506,6 +526,9 @@ fn is_token(text: &[u8], at: usize, byte: u8) -> bool {
 fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
+
+/// Entries of `placed`. More of them find more labels to share.
+const PLACED: usize = 1024;
 
 /// Large arrays grow by an eighth: doubling would leave up to half of a million subjects' memory unused.
 const GROWTH: usize = 8;

@@ -68,8 +68,8 @@ impl Block {
     pub(crate) fn place_of(&self, offset: u32) -> u32 {
         let head = crate::form::FRAME_HEAD as u32;
         // Compressed blocks are shorter: a block that would not be is stored as it is.
-        let plain = self.stored == self.length + head;
-        let place = self.place + u64::from(head) + u64::from(offset - self.start);
+        let plain = self.length.checked_add(head) == Some(self.stored);
+        let place = self.place.saturating_add(u64::from(head)).saturating_add(u64::from(offset - self.start));
         if plain { u32::try_from(place).unwrap_or(0) } else { 0 }
     }
 }

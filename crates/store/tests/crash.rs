@@ -17,10 +17,10 @@ fn script(count: usize) -> Vec<Change> {
 
 /// What a server does after a change: work now and then, checkpoints now and then.
 fn after_change(store: &mut Store, done: usize) -> Result<(), Error> {
-    if done % 7 == 0 {
+    if done.is_multiple_of(7) {
         work(store)?;
     }
-    if done % 40 == 0 {
+    if done.is_multiple_of(40) {
         checkpoint(store, done as u64)?;
     }
     Ok(())
@@ -123,7 +123,8 @@ fn small() -> (Lying, Vec<Change>, Vec<Model>) {
         .map(|n| Change::Append { gap: 0, subject: n % 5, headers: n % 2, payload: 280, tick: 1 })
         .collect();
     script.insert(9, Change::Remove(500));
-    script.insert(21, Change::Remove(300));
+    script.insert(19, Change::RemoveBefore(600));
+    script.insert(21, Change::Remove(800));
     let models = models(&script);
     let disk = Lying::new(3);
     let mut store = Store::create(disk.disk(), "s", options()).unwrap();
@@ -163,6 +164,9 @@ fn check_damaged(disk: &Lying, script: &[Change], models: &[Model], what: &str) 
             Change::Remove(part) => {
                 let _ = store.remove(part * (models[number].state().last_sequence + 2) / 1000);
             }
+            Change::RemoveBefore(part) => {
+                let _ = store.remove_before(part * (models[number].state().last_sequence + 2) / 1000);
+            }
             _ => unreachable!("not in this script"),
         }
     }
@@ -179,7 +183,7 @@ fn check_damaged(disk: &Lying, script: &[Change], models: &[Model], what: &str) 
     damage.extend(store.take_damage());
     let state = store.state();
     assert_eq!(state.messages + missing, model.state().messages, "{what}");
-    assert!(missing == 0 || damage != [], "{what}: {missing} are missing in silence");
+    assert!(missing == 0 || !damage.is_empty(), "{what}: {missing} are missing in silence");
     let sum: u64 =
         store.subjects(&sonata_store::Filter::all(), 0, 100).0.iter().map(|(_, count)| count).sum();
     assert_eq!(sum, state.messages, "{what}");

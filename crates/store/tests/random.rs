@@ -3,10 +3,10 @@
 
 mod model;
 
-use model::{Change, Model, apply, changes, checkpoint, compare, options, recover, work};
+use model::{Change, Model, apply, changes, checkpoint, compare, options, recover_with, work};
 use proptest::prelude::*;
 use sonata_disk::lying::Lying;
-use sonata_store::{Accounting, Store};
+use sonata_store::{Accounting, Options, Store};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -38,7 +38,7 @@ proptest! {
 
     #[test]
     fn memory_is_a_sorted_map(changes in proptest::collection::vec(changes(), 1..400)) {
-        let mut store = Store::memory(7);
+        let mut store = Store::memory_with(options());
         let mut model = Model::new(Accounting::Memory);
         for (number, change) in changes.iter().enumerate() {
             apply(&mut store, &mut model, change).unwrap();
@@ -51,10 +51,15 @@ proptest! {
     }
 
     #[test]
-    fn files_are_a_sorted_map_whatever_happens(steps in steps(), compression in any::<bool>()) {
+    fn files_are_a_sorted_map_whatever_happens(steps in steps(), compression in any::<bool>(), large in any::<bool>()) {
         let mut disk = Lying::new(1);
-        let options = sonata_store::Options { compression, ..options() };
-        let mut store = Store::create(disk.disk(), "s", options).unwrap();
+        let mut options = Options { compression, ..options() };
+        if large {
+            // Segments of several blocks.
+            options.segment_bytes = 300_000;
+            options.unwritten_bytes_max = 1_000_000;
+        }
+        let mut store = Store::create(disk.disk(), "s", options.clone()).unwrap();
         let mut changes: Vec<Change> = Vec::new();
         let mut models = vec![Model::new(Accounting::File)];
         let mut out = None;
@@ -76,13 +81,13 @@ proptest! {
                 Step::Kill => {
                     out = None;
                     disk = disk.kill();
-                    store = recover(disk.disk(), &changes, &models);
+                    store = recover_with(disk.disk(), options.clone(), &changes, &models);
                     compare(&mut store, models.last().unwrap());
                 }
                 Step::PowerCut(seed) => {
                     out = None;
                     disk = disk.power_cut(seed);
-                    store = recover(disk.disk(), &changes, &models);
+                    store = recover_with(disk.disk(), options.clone(), &changes, &models);
                     compare(&mut store, models.last().unwrap());
                 }
                 Step::Compare => compare(&mut store, models.last().unwrap()),

@@ -225,17 +225,17 @@ impl<'de> Visitor<'de> for TreeVisitor {
 
 /// Where the reader stands: the outermost type and the way from there, for the text of an error.
 #[derive(Default)]
-struct Place {
+struct Place<'a> {
     root: Cell<Option<&'static str>>,
-    path: RefCell<Vec<Step>>,
+    path: RefCell<Vec<Step<'a>>>,
 }
 
-enum Step {
-    Field(String),
+enum Step<'a> {
+    Field(&'a str),
     Item(usize),
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for Step<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::Field(name) => f.write_str(name),
@@ -244,7 +244,7 @@ impl fmt::Display for Step {
     }
 }
 
-impl Place {
+impl Place<'_> {
     fn mismatch(&self, found: &Tree, wanted: &str) -> Error {
         let found = match found {
             // A number that is a number of the wrong size is shown, since its kind says nothing.
@@ -269,7 +269,7 @@ fn is_number_type(wanted: &str) -> bool {
 struct Reader<'a> {
     tree: &'a Tree,
     mode: Mode,
-    place: &'a Place,
+    place: &'a Place<'a>,
     /// What a number is called here, if not by its Rust type.
     number: Option<&'static str>,
 }
@@ -280,7 +280,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads what lies one step further.
-    fn step<S: DeserializeSeed<'a>>(self, step: Step, tree: &'a Tree, seed: S) -> Result<S::Value, Error> {
+    fn step<S: DeserializeSeed<'a>>(
+        self,
+        step: Step<'a>,
+        tree: &'a Tree,
+        seed: S,
+    ) -> Result<S::Value, Error> {
         self.place.path.borrow_mut().push(step);
         let read = seed.deserialize(self.at(tree));
         self.place.path.borrow_mut().pop();
@@ -487,7 +492,7 @@ impl<'de> de::MapAccess<'de> for Fields<'de> {
             return Err(Error("a value without a field".to_owned()));
         };
         self.next += 1;
-        self.reader.step(Step::Field(name.to_owned()), value, seed)
+        self.reader.step(Step::Field(name), value, seed)
     }
 }
 

@@ -51,10 +51,7 @@ impl Node {
             created: request.now,
             config,
         };
-        let (mut store, commit) = self.world.create_store(&header)?;
-        if header.config.first_seq > 1 {
-            store.advance(header.config.first_seq - 1);
-        }
+        let (store, commit) = self.world.create_store(&header)?;
         let machine = Machine::new(Parts {
             lane: header.lane,
             domain: self.settings().domain.clone(),

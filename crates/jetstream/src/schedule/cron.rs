@@ -95,7 +95,8 @@ impl Field {
             field.bits |= part.bits;
             field.is_any |= part.is_any;
         }
-        Some(field)
+        // A field of nothing but commas never comes true, and must not be searched for second by second.
+        (field.bits != 0).then_some(field)
     }
 
     /// `*`, `n`, `n-m`, each with `/step`; `n/step` goes on to the largest number.

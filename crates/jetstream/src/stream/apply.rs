@@ -148,6 +148,10 @@ impl Machine {
             return;
         }
         self.assigned = self.assigned.max(sequence);
+        // There may be a timer to set.
+        self.wants_turn |= flags & publish_flag::TTL > 0
+            || state.messages == 0 && self.config.max_age > 0
+            || flags & publish_flag::MESSAGE_ID > 0 && self.dedupe.len() == 0;
         let id = if flags & publish_flag::MESSAGE_ID > 0 { header::get(headers, name::MSG_ID) } else { None };
         self.last_message_id = id.unwrap_or_default().into();
         if let Some(id) = id {

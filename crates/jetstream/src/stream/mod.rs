@@ -92,6 +92,8 @@ pub struct Stream {
     machine: Mutex<Machine>,
     /// Somebody has been asked to run a turn and has not begun.
     turn_asked: AtomicBool,
+    /// Interest in a deliver subject may have changed.
+    review_asked: AtomicBool,
     deleted: AtomicBool,
 }
 
@@ -168,6 +170,7 @@ impl Stream {
             name: machine.name.clone(),
             machine: Mutex::new(machine),
             turn_asked: AtomicBool::new(false),
+            review_asked: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
         })
     }
@@ -185,6 +188,16 @@ impl Stream {
     /// A turn begins.
     pub fn begin_turn(&self) {
         self.turn_asked.store(false, Ordering::Release);
+    }
+
+    /// Interest in a deliver subject may have changed: the next turn looks. True for the first who says so.
+    pub fn ask_review(&self) -> bool {
+        !self.review_asked.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether interest is to be looked at; asking takes the wish.
+    pub fn take_review(&self) -> bool {
+        self.review_asked.swap(false, Ordering::AcqRel)
     }
 
     /// It is gone, or about to be.
@@ -262,6 +275,11 @@ impl Machine {
         }
         .into_bytes();
         Ok(())
+    }
+
+    /// From now on records become durable like this. A machine that is being restored is told when all is replayed.
+    pub fn set_commit(&mut self, commit: Commit) {
+        self.commit = commit;
     }
 
     /// Configuration.

@@ -160,9 +160,15 @@ impl Freezing {
     }
 }
 
+/// A number as it stands in file names. One that nobody reaches by counting is not ours.
+pub(super) fn file_number(digits: &str) -> Option<u64> {
+    let number = digits.parse().ok().filter(|number| *number <= u64::MAX / 2)?;
+    (digits.len() == 20).then_some(number)
+}
+
 pub(super) fn checkpoint_number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("checkpoint-")?;
-    (digits.len() == 20).then(|| digits.parse().ok())?
+    file_number(digits)
 }
 
 /// What a checkpoint says.
@@ -325,6 +331,9 @@ impl Image {
         let length = reader.count()?;
         let state = reader.bytes(length)?.to_vec();
         let (next_number, last) = (reader.int()?, reader.int()?);
+        if last == u64::MAX || next_number > u64::MAX / 2 {
+            return None;
+        }
         let last_timestamp = unzigzag(reader.int()?);
         let lost = Lost { messages: reader.int()?, bytes: reader.int()? };
         let length = reader.count()?;
@@ -336,7 +345,12 @@ impl Image {
         }
         let mut segments = Vec::new();
         for _ in 0..reader.count()? {
-            segments.push(Entry::decode(&mut reader)?);
+            let entry = Entry::decode(&mut reader)?;
+            let after = segments.last().map_or(0, |before: &Entry| before.last);
+            if entry.base <= after || entry.last < entry.base || entry.last > last {
+                return None;
+            }
+            segments.push(entry);
         }
         let mut subjects = Subjects::new();
         let mut name: Vec<u8> = Vec::new();
@@ -349,6 +363,9 @@ impl Image {
             let marks = *reader.bytes(1)?.first()?;
             let id = subjects.enter(&name);
             let first = last.checked_sub(back)?;
+            if count == 0 || count > Value::COUNT_MAX {
+                return None;
+            }
             subjects.set(id, Value::new(count, first, last, marks & 1 != 0, marks & 2 != 0));
         }
         reader.is_empty().then_some(Self {
@@ -435,6 +452,7 @@ impl Entry {
                 let mut blocks = Vec::new();
                 for _ in 0..reader.count()? {
                     let (start, length) = (reader.int32()?, reader.int32()?);
+                    start.checked_add(length)?;
                     blocks.push(Block { start, length, place: reader.int()?, stored: reader.int32()? });
                 }
                 Form::Hot { closed: closed != 0, blocks }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use sonata_disk::{Disk, File, Open};
 
-use super::checkpoint::{Entry, Form, Image, Refused, checkpoint_number};
+use super::checkpoint::{Entry, Form, Image, Refused, checkpoint_number, file_number};
 use super::removal::{counted, file_name};
 use super::{Dropped, Store};
 use crate::error::{Damage, Error};
@@ -327,7 +327,7 @@ impl Store {
             let mut table = Table::default();
             let end = scan(&place, &*file, *number, base, &mut table)?;
             let Some(last) = table.rows.last() else { continue };
-            let rest = usize::try_from(length - end).unwrap_or(usize::MAX);
+            let rest = usize::try_from(length.saturating_sub(end)).unwrap_or(usize::MAX);
             let footer = read_at(&*file, end, rest, length).map_err(failed)?;
             let whole = form::after_points(&footer)
                 .is_some_and(|footer| form::read_footer(footer, place.stream, *number, None).is_some());
@@ -366,7 +366,7 @@ impl Store {
 
 fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
-    (digits.len() == 20).then(|| digits.parse().ok())?
+    file_number(digits)
 }
 
 /// Reads the blocks a checkpoint names into a table. False if anything is missing.

@@ -292,7 +292,9 @@ impl Store {
         Ok(self.last + 1)
     }
 
-    /// What would have to be read from the disk before [`Store::get`] of this sequence is answered from memory.
+    /// What would have to be read from the disk before [`Store::get`] of this sequence is answered from memory: at most
+    /// a table, and after it a block. If the same is missing again after [`Store::warm`], it cannot be read or kept:
+    /// ask the question itself, which says why.
     pub fn cold(&self, sequence: u64) -> Option<Load> {
         let (at, delta) = self.locate(sequence)?;
         let segment = &self.segments[at];
@@ -315,7 +317,8 @@ impl Store {
     }
 
     /// What would have to be read from the disk for the next step of [`Store::next_message`]. Run it, give it to
-    /// [`Store::warm`] and ask again, until nothing is missing.
+    /// [`Store::warm`] and ask again, as with [`Store::cold`]; a filter that matches little may need a table of every
+    /// segment, one after the other.
     pub fn cold_next(&mut self, filter: &Filter, from: u64) -> Option<Load> {
         let (first, _) = self.first?;
         let mut from = from.max(first);

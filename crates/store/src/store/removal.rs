@@ -130,9 +130,10 @@ impl Store {
         for row in &chosen {
             segment.live.remove(row.delta);
         }
-        segment.bytes -= bytes;
-        segment.live_stored -= stored;
-        self.bytes -= bytes;
+        // The sums come from a checkpoint, the parts from a table: saturating keeps a lie there from being a panic here.
+        segment.bytes = segment.bytes.saturating_sub(bytes);
+        segment.live_stored = segment.live_stored.saturating_sub(stored);
+        self.bytes = self.bytes.saturating_sub(bytes);
         self.messages -= chosen.len() as u64;
         chosen.len() as u64
     }
@@ -172,10 +173,10 @@ impl Store {
     fn clear(&mut self, at: usize, delta: u32, bytes: u64, stored: u64) {
         let segment = &mut self.segments[at];
         segment.live.remove(delta);
-        segment.bytes -= bytes;
-        segment.live_stored -= stored;
+        segment.bytes = segment.bytes.saturating_sub(bytes);
+        segment.live_stored = segment.live_stored.saturating_sub(stored);
         self.messages -= 1;
-        self.bytes -= bytes;
+        self.bytes = self.bytes.saturating_sub(bytes);
         self.bury(at);
     }
 

@@ -92,32 +92,22 @@ impl Store {
 
     pub(super) fn rewritten(&mut self, rewritten: Rewritten) -> Result<(), Error> {
         let Rewritten { number, base, sources, table, outcome } = rewritten;
-        let sealed = match outcome {
-            // The footer is found damaged and mended by whoever asks first.
+        match outcome {
             RewriteOutcome::Unreadable(source) => {
-                if let Some(at) = self.segments.iter().position(|segment| segment.number == source) {
-                    self.mend(at)?;
+                match self.segments.iter().position(|segment| segment.number == source) {
+                    Some(at) => self.mend(at),
+                    None => Ok(()),
                 }
-                return Ok(());
             }
-            RewriteOutcome::Memory(blocks) => Content::Hot(Arc::new(table), blocks),
+            RewriteOutcome::Memory(blocks) => {
+                self.adopt(number, base, &sources, Arc::new(table), None, blocks)
+            }
             RewriteOutcome::File(written) => {
                 let Some((table, footer)) = written.sealed else { return Ok(()) };
-                self.adopt(
-                    number,
-                    base,
-                    &sources,
-                    Arc::new(table),
-                    Some((written.file, written.file_len, footer)),
-                    HashMap::default(),
-                )?;
-                return Ok(());
+                let file = Some((written.file, written.file_len, footer));
+                self.adopt(number, base, &sources, Arc::new(table), file, HashMap::default())
             }
-        };
-        if let Content::Hot(table, blocks) = sealed {
-            self.adopt(number, base, &sources, table, None, blocks)?;
         }
-        Ok(())
     }
 
     /// Puts the new segment in the place of those it was made of.

@@ -185,7 +185,6 @@ impl Store {
         let Body::Hot(hot) = &segment.body else { return None };
         let mut blocks = Vec::new();
         let mut bytes = 0;
-        let all = hot.index.table.blocks.len() as u32;
         let mut numbers: Vec<u32> = hot.unwritten.keys().copied().collect();
         numbers.sort_unstable();
         for number in &numbers {
@@ -199,7 +198,6 @@ impl Store {
         let last = blocks.len() == numbers.len();
         let seal = (hot.closed && last && hot.tail.is_empty())
             .then(|| (Arc::clone(&hot.index.table), segment.live.clone()));
-        debug_assert!(all as usize >= blocks.len());
         Some(Writing {
             number: segment.number,
             base: segment.base,

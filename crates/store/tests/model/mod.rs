@@ -376,7 +376,12 @@ pub fn checkpoint(store: &mut Store, position: u64) -> Result<u64, Error> {
 /// Opens a store and tells it again what the journal holds: all `changes` after its position. `models[n]` is the model
 /// after `n` changes.
 pub fn recover(disk: Arc<dyn Disk>, changes: &[Change], models: &[Model]) -> Store {
-    let opened = Store::open(disk, "s", options()).unwrap();
+    recover_with(disk, options(), changes, models)
+}
+
+/// As [`recover`], with options of one's own.
+pub fn recover_with(disk: Arc<dyn Disk>, options: Options, changes: &[Change], models: &[Model]) -> Store {
+    let opened = Store::open(disk, "s", options).unwrap();
     let position = opened.position as usize;
     if position > 0 {
         assert_eq!(opened.state, opened.position.to_le_bytes());

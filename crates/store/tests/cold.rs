@@ -1,0 +1,120 @@
+//! What lies only on the disk: who reads it, and how much of it; and files that are not ours to read.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod model;
+
+use model::{checkpoint, options, work};
+use sonata_disk::lying::{Kind, Lying};
+use sonata_store::{Error, Filter, NewMessage, Options, Store};
+
+/// Three hundred messages over three subjects, nearly all of them in sealed segments and none in memory.
+fn cold() -> (Lying, Store) {
+    let disk = Lying::new(1);
+    let mut store = Store::create(disk.disk(), "s", options()).unwrap();
+    for sequence in 1..=300u64 {
+        let subject = format!("cold.{}", sequence % 3);
+        let message = NewMessage {
+            sequence,
+            timestamp: sequence as i64,
+            subject: subject.as_bytes(),
+            headers: b"",
+            payload: &[sequence as u8; 100],
+        };
+        store.append(message).unwrap();
+    }
+    work(&mut store).unwrap();
+    checkpoint(&mut store, 300).unwrap();
+    drop(store);
+    let options = Options { cache_bytes_max: 1 << 20, ..options() };
+    let store = Store::open(disk.disk(), "s", options).unwrap().store;
+    (disk, store)
+}
+
+#[test]
+fn loads_run_without_the_store_and_spare_it_the_disk() {
+    let (disk, mut store) = cold();
+    let filter = Filter::new(["cold.1"]);
+    let mut loads = 0;
+    while let Some(load) = store.cold_next(&filter, 100) {
+        store.warm(load.run());
+        loads += 1;
+    }
+    assert_eq!(loads, 2, "a table and a block");
+    let before = disk.count(Kind::Read);
+    let message = store.next_message(&filter, 100).unwrap().unwrap();
+    assert_eq!((message.sequence, &*message.subject), (100, b"cold.1".as_slice()));
+    assert_eq!(disk.count(Kind::Read), before);
+}
+
+#[test]
+fn a_load_that_comes_too_late_does_nothing() {
+    let (_disk, mut store) = cold();
+    let load = store.cold(10).unwrap();
+    store.remove_before(200).unwrap();
+    store.warm(load.run());
+    assert_eq!(store.get(10).unwrap(), None);
+}
+
+#[test]
+fn one_old_message_is_read_and_removed_by_itself() {
+    let (disk, mut store) = cold();
+    // The first answers need no table either: sets of what lives are in memory.
+    assert_eq!(store.next(&Filter::all(), 57).unwrap(), Some(57));
+    let before = disk.count(Kind::Read);
+    assert_eq!(store.get(57).unwrap().unwrap().timestamp, 57);
+    assert_eq!(disk.count(Kind::Read) - before, 2, "a page of points and the record");
+    let removed = store.remove(57).unwrap().unwrap();
+    assert_eq!((&*removed.subject, removed.timestamp), (b"cold.0".as_slice(), 57));
+    assert_eq!(disk.count(Kind::Read) - before, 4);
+    assert_eq!(store.state().deleted, 1);
+}
+
+#[test]
+fn reading_on_reads_ahead() {
+    let (disk, mut store) = cold();
+    let before = disk.count(Kind::Read);
+    for sequence in 1..=290 {
+        assert!(store.get(sequence).unwrap().is_some());
+    }
+    let segments = disk.files().iter().filter(|name| name.ends_with(".seg")).count() as u64;
+    assert!(disk.count(Kind::Read) - before <= 2 * segments + 2);
+}
+
+#[test]
+fn another_streams_files_are_refused() {
+    let (disk, _store) = cold();
+    let refused = Store::open(disk.disk(), "s", Options { id: 8, ..options() }).unwrap_err();
+    assert!(matches!(refused, Error::Foreign { .. }), "{refused}");
+}
+
+#[test]
+fn a_newer_version_is_refused_and_left_alone() {
+    let (disk, _store) = cold();
+    let files = disk.files();
+    let newest = files.iter().rfind(|name| name.contains("checkpoint")).unwrap();
+    disk.rot(newest, |bytes| {
+        bytes[8] = 2;
+        let sum = xxhash_rust::xxh3::xxh3_64(&bytes[..32]);
+        bytes[32..40].copy_from_slice(&sum.to_le_bytes());
+    });
+    let refused = Store::open(disk.disk(), "s", options()).unwrap_err();
+    assert!(matches!(refused, Error::Newer { version: 2, .. }), "{refused}");
+    assert_eq!(disk.files(), files);
+}
+
+#[test]
+fn work_is_out_once_and_comes_back_when_dropped() {
+    let disk = Lying::new(1);
+    let mut store = Store::create(disk.disk(), "s", options()).unwrap();
+    for sequence in 1..=100u64 {
+        let message = NewMessage { sequence, timestamp: 0, subject: b"a", headers: b"", payload: &[0; 100] };
+        store.append(message).unwrap();
+    }
+    let work = store.work().unwrap();
+    assert!(store.work().is_none() && store.checkpoint(1, Vec::new()).is_none());
+    drop(work);
+    assert!(store.work().is_some());
+    let work = store.checkpoint(1, Vec::new()).unwrap();
+    store.finish(work.run()).unwrap();
+    assert_eq!(Store::open(disk.disk(), "s", options()).unwrap().store.state().messages, 100);
+}
