@@ -128,6 +128,17 @@ impl Interest {
         !matches.plain.is_empty() || !matches.queued.is_empty()
     }
 
+    /// Whether a member of the queue group would get a message on the literal `subject`; with an empty group, somebody who
+    /// is in none.
+    pub fn has_group_interest(&self, subject: &[u8], group: &[u8]) -> bool {
+        let mut matches = Matches::default();
+        self.collect(subject, &mut matches);
+        match group {
+            b"" => !matches.plain.is_empty(),
+            group => matches.queued.iter().any(|member| member.queue() == Some(group)),
+        }
+    }
+
     fn notify(&self, filter: &[u8]) {
         if self.watch_count.load(Ordering::Acquire) == 0 {
             return;

@@ -1,9 +1,10 @@
-//! The `accounts` block: names, users and limits.
+//! The `accounts` block: names, users, limits and JetStream.
 
 use std::collections::HashSet;
 
 use crate::authorization::{permissions, read_users};
 use crate::grammar::{Entry, Map, Value};
+use crate::jetstream;
 use crate::nkey;
 use crate::options::{Account, AccountLimits, GLOBAL_ACCOUNT, Options};
 use crate::problem::{ProblemKind, Problems};
@@ -80,7 +81,8 @@ fn read_account(options: &mut Options, entry: &Entry, problems: &mut Problems) {
                     read::invalid(entry, sentence, problems);
                 }
             },
-            "jetstream" | "imports" | "exports" | "mappings" | "maps" | "msg_trace" | "trace_dest" => {
+            "jetstream" => account.jetstream = jetstream::read_account(entry, problems),
+            "imports" | "exports" | "mappings" | "maps" | "msg_trace" | "trace_dest" => {
                 read::not_supported(entry, problems);
             }
             _ => read::unknown(entry, problems),

@@ -21,6 +21,7 @@ pub mod table;
 mod accounts;
 mod authorization;
 mod ciphers;
+mod jetstream;
 mod nkey;
 mod tls;
 mod validate;

@@ -203,9 +203,9 @@ pub struct AccountJetStream {
     pub max_consumers: i64,
     /// Unacknowledged messages of a consumer.
     pub max_ack_pending: i64,
-    /// Bytes of one stream in memory; 0 is no limit.
+    /// Bytes of one stream in memory.
     pub memory_max_stream_bytes: i64,
-    /// Bytes of one stream in files; 0 is no limit.
+    /// Bytes of one stream in files.
     pub storage_max_stream_bytes: i64,
     /// Whether every stream must say its `max_bytes`.
     pub max_bytes_required: bool,
@@ -219,8 +219,8 @@ impl Default for AccountJetStream {
             max_streams: -1,
             max_consumers: -1,
             max_ack_pending: -1,
-            memory_max_stream_bytes: 0,
-            storage_max_stream_bytes: 0,
+            memory_max_stream_bytes: -1,
+            storage_max_stream_bytes: -1,
             max_bytes_required: false,
         }
     }
@@ -531,6 +531,8 @@ pub struct Account {
     pub limits: AccountLimits,
     /// Permissions of its users without own; already copied to them.
     pub default_permissions: Option<Permissions>,
+    /// What its streams and consumers may use. `None`: it has no JetStream.
+    pub jetstream: Option<AccountJetStream>,
 }
 
 /// Limits of an account; `None`: unlimited.

@@ -185,6 +185,10 @@ pub enum Invalid {
     ClientAdvertise(String),
     /// `system_account` is not among the accounts.
     NoSystemAccount,
+    /// The domain of JetStream cannot be part of subjects; the sentence for the operator.
+    Domain(String),
+    /// The system account among those with JetStream.
+    JetStreamOnSystemAccount,
     /// TLS was asked for on the command line without a certificate.
     TlsCertificate,
     /// TLS was asked for on the command line without a key.
@@ -216,6 +220,10 @@ impl fmt::Display for Invalid {
             }
             Invalid::ClientAdvertise(value) => write!(f, "invalid ClientAdvertise value of {value}"),
             Invalid::NoSystemAccount => f.write_str("error resolving system account: account missing"),
+            Invalid::Domain(sentence) => f.write_str(sentence),
+            Invalid::JetStreamOnSystemAccount => {
+                f.write_str("Not allowed to enable JetStream on the system account")
+            }
             Invalid::TlsCertificate => f.write_str("TLS Server certificate must be present and valid"),
             Invalid::TlsKey => f.write_str("TLS Server private key must be present and valid"),
             Invalid::HttpsWithoutTls => f.write_str("TLS cert and key required for HTTPS"),

@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::duration;
-use crate::options::{HandshakeFirst, Options};
+use crate::options::{HandshakeFirst, JetStream, Options};
 use crate::table;
 
 /// Compares what runs with what the file now means. `old.port` must be the port that was bound.
@@ -29,7 +29,7 @@ pub fn compare(old: &Options, new: &Options) -> Result<Vec<Change>, Vec<Refusal>
             }
             Reload::Fixed { field, show } => comparison.refuse_difference(field, show(old), show(new)),
             Reload::Special(compare) => compare(old, new, &mut comparison),
-            Reload::ElsewhereInTable | Reload::Ignored | Reload::NotBuilt => {}
+            Reload::ElsewhereInTable | Reload::NotBuilt => {}
         }
     }
     match comparison.refusals.is_empty() {
@@ -72,6 +72,10 @@ pub enum Apply {
     PortsFile,
     /// What monitoring and statistics say about the server.
     Monitoring,
+    /// JetStream is started or stopped.
+    JetStream,
+    /// JetStream's limits, which streams and consumers that exist already keep to from now on.
+    JetStreamLimits,
 }
 
 /// An option that differs but may not.
@@ -79,15 +83,17 @@ pub enum Apply {
 pub struct Refusal {
     /// The option as the original's message calls it.
     pub field: &'static str,
-    /// The value in force.
-    pub old: String,
-    /// The value that was asked for.
-    pub new: String,
+    /// The value in force and the one that was asked for. `None` where the original's message does not say them.
+    pub values: Option<(String, String)>,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "config reload not supported for {}: old={}, new={}", self.field, self.old, self.new)
+        write!(f, "config reload not supported for {}", self.field)?;
+        match &self.values {
+            Some((old, new)) => write!(f, ": old={old}, new={new}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -103,8 +109,6 @@ pub(crate) enum Reload {
     Special(fn(&Options, &Options, &mut Comparison)),
     /// A second way to say what other rows say.
     ElsewhereInTable,
-    /// Without effect as yet, whatever it says.
-    Ignored,
     /// Cannot be set.
     NotBuilt,
 }
@@ -122,8 +126,12 @@ impl Comparison {
 
     fn refuse_difference(&mut self, field: &'static str, old: String, new: String) {
         if old != new {
-            self.refusals.push(Refusal { field, old, new });
+            self.refusals.push(Refusal { field, values: Some((old, new)) });
         }
+    }
+
+    fn refuse(&mut self, field: &'static str) {
+        self.refusals.push(Refusal { field, values: None });
     }
 }
 
@@ -249,6 +257,76 @@ pub(crate) fn system_account(old: &Options, new: &Options, comparison: &mut Comp
         let shown = |options: &Options| options.system_account.clone().unwrap_or_default();
         comparison.refuse_difference("SystemAccount", shown(old), shown(new));
     }
+}
+
+/// JetStream may be turned on and off, its limits may change, and its room may grow; all else is as it was at the start.
+pub(crate) fn jetstream(old: &Options, new: &Options, comparison: &mut Comparison) {
+    if old.jetstream.is_some() != new.jetstream.is_some() {
+        comparison.change("jetstream", Apply::JetStream, "Reloaded: JetStream");
+    }
+    if old.jetstream.is_some() && old.store_dir != new.store_dir {
+        match (&new.store_dir, &new.jetstream) {
+            (Some(_), _) => comparison.refuse("jetstream storage directory"),
+            (None, Some(_)) => comparison.refuse("jetstream storage dir"),
+            // The folder goes with the block that named it.
+            (None, None) => {}
+        }
+    }
+    let off = JetStream::default();
+    let (before, after) = (old.jetstream.as_ref().unwrap_or(&off), new.jetstream.as_ref().unwrap_or(&off));
+    comparison.refuse_difference("NoJetStreamStrict", before.lenient.to_string(), after.lenient.to_string());
+    let domain = |js: &JetStream| js.domain.clone().unwrap_or_default();
+    comparison.refuse_difference("JetStreamDomain", domain(before), domain(after));
+    if before.encryption != after.encryption {
+        // The original shows the keys here.
+        comparison.refuse("JetStreamKey");
+    }
+    let sync = |js: &JetStream| js.sync_interval.map_or("always".to_owned(), duration::show);
+    comparison.refuse_difference("SyncInterval", sync(before), sync(after));
+    if let (Some(before), Some(after)) = (&old.jetstream, &new.jetstream) {
+        let room = [
+            ("max_mem_store", before.max_memory, after.max_memory),
+            ("max_file_store", before.max_storage, after.max_storage),
+        ];
+        for (name, before, after) in room {
+            jetstream_room(name, before, after, comparison);
+        }
+    }
+    if before.limits != after.limits {
+        comparison.change("jetstream", Apply::JetStreamLimits, "Reloaded: JetStream limits");
+    }
+}
+
+/// What streams may use was divided among them; it may become more. What the host gives is not counted a second time.
+fn jetstream_room(name: &'static str, before: Option<u64>, after: Option<u64>, comparison: &mut Comparison) {
+    match (before, after) {
+        (Some(before), Some(after)) if after > before => {
+            let log = format!("Reloaded: JetStream {name} = {}", friendly_size(after));
+            comparison.change("jetstream", Apply::JetStreamLimits, log);
+        }
+        (before, after) if before == after => {}
+        (Some(_), Some(_)) => comparison.refuse("decreasing jetstream max memory and store"),
+        (None, _) => comparison.refuse("jetstream dynamic max memory and store"),
+        (_, None) => comparison.refuse("jetstream max memory and max store"),
+    }
+}
+
+/// Bytes as the log shows them: `1.50 GB` in powers of 1024.
+fn friendly_size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64;
+    let mut shown = "B";
+    for unit in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        shown = unit;
+    }
+    format!("{value:.2} {shown}")
 }
 
 fn sorted<T>(items: &[T], name: fn(&T) -> &String) -> Vec<&T> {

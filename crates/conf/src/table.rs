@@ -13,7 +13,7 @@ use crate::grammar::{Entry, Value};
 use crate::options::{Options, WriteTimeout};
 use crate::problem::Problems;
 use crate::reload::{Apply, Reload};
-use crate::{accounts, authorization, duration, read, tls};
+use crate::{accounts, authorization, duration, jetstream, read, tls};
 
 /// One option.
 pub struct Row {
@@ -261,14 +261,16 @@ pub static ROWS: &[Row] = &[
         Reload::Special(crate::reload::system_account)),
     row!("no_system_account" | "no_system" | "no_sys_acc", "bool", "false", "Run without a system account.",
         field!(no_system_account, read::boolean), fixed("NoSystemAccount", |o| o.no_system_account.to_string())),
-    row!("store_dir" | "storedir", "path", "", "Directory for streams.", field!(store_dir, path), Reload::Ignored),
+    row!("store_dir" | "storedir", "path", "", "Directory for streams.", jetstream::read_store_dir,
+        Reload::ElsewhereInTable),
+    row!("jetstream", "bool or block", "disabled", "Streams.", jetstream::read,
+        Reload::Special(crate::reload::jetstream)),
 
     not_built!("cluster", "block", "Routes to other servers."),
     not_built!("gateway", "block", "Gateways to other clusters."),
     not_built!("leafnodes" | "leaf", "block", "Leaf nodes."),
     not_built!("websocket" | "ws", "block", "Clients over WebSocket."),
     not_built!("mqtt", "block", "Clients that speak MQTT."),
-    not_built!("jetstream", "bool or block", "Streams."),
     not_built!("default_js_domain", "map", "JetStream domains of accounts."),
     not_built!("mappings" | "maps", "map", "Subject mappings of the global account."),
     not_built!("default_sentinel", "JWT", "Bearer of connections without credentials."),

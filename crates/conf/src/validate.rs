@@ -1,6 +1,7 @@
 //! Rules between options, checked when file and flags are merged.
 
 use crate::duration;
+use crate::jetstream;
 use crate::options::{GLOBAL_ACCOUNT, Options};
 use crate::problem::Invalid;
 use crate::read::split_host_port;
@@ -22,6 +23,14 @@ pub(crate) fn check(options: &Options) -> Result<(), Invalid> {
     }
     check_no_auth_user(options)?;
     check_system_account(options)?;
+    if let Some(fault) =
+        options.jetstream.as_ref().and_then(|js| jetstream::domain_fault(js.domain.as_deref()?))
+    {
+        return Err(Invalid::Domain(fault));
+    }
+    if jetstream::is_on_system_account(options) {
+        return Err(Invalid::JetStreamOnSystemAccount);
+    }
     if let Some(address) = &options.client_advertise
         && !is_host_port(address)
     {

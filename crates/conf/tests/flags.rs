@@ -48,7 +48,7 @@ fn commands() {
         ("-sl term=", signal(SignalCommand::Terminate, None)),
         ("-sl reopen -t", signal(SignalCommand::Reopen, None)),
         ("", Command::Run(FlagOverrides::default())),
-        ("-js=false --profile 0 --routes= --no_advertise=0", Command::Run(FlagOverrides::default())),
+        ("--profile 0 --routes= --no_advertise=0", Command::Run(FlagOverrides::default())),
         ("-c x.conf", Command::Run(FlagOverrides::with_config("x.conf"))),
         ("-t=false", Command::Run(FlagOverrides::default())),
     ];
@@ -83,8 +83,6 @@ fn errors() {
         ("-t", "must specify [-c, --config] option to check configuration file syntax", false),
         ("-sl bogus=1", "unknown signal \"bogus\"", false),
         ("-sl reload=1=2=3", "invalid signal parameters: [2 3]", false),
-        ("-js", "-js: not supported yet", false),
-        ("--jetstream", "-jetstream: not supported yet", false),
         ("--routes nats://a:1", "-routes: not supported yet", false),
         ("--cluster_name x", "-cluster_name: not supported yet", false),
         ("--profile 6060", "-profile: not supported yet", false),
@@ -132,6 +130,9 @@ fn flags_mean_what_files_mean() {
         ),
         ("--tls --tlscert a --tlskey b", "tls { cert_file: a, key_file: b }"),
         ("--tls=false --tlscert a", ""),
+        ("-js", "jetstream: enabled"),
+        ("--jetstream -sd /data", "jetstream { store_dir: \"/data\" }"),
+        ("-js=false --store_dir /data", "store_dir: \"/data\"\njetstream: disabled"),
     ];
     for (line, file) in cases {
         let mut from_file = options("-c x.conf", file);

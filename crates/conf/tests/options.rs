@@ -38,8 +38,10 @@ fn files_give_the_expected_options_and_problems() {
 }
 
 /// Files that the original takes though this server does not, and why.
-const MORE_STRICT: &[(&str, &str)] =
-    &[("error_negative", "the original has no limit for negative sizes, or one that nothing can keep")];
+const MORE_STRICT: &[(&str, &str)] = &[
+    ("error_negative", "the original has no limit for negative sizes, or one that nothing can keep"),
+    ("error_jetstream_previous_key", "the original goes on in the clear with what was encrypted"),
+];
 
 #[test]
 fn the_original_accepts_the_same_files() {
@@ -129,6 +131,19 @@ fn options_may_not_contradict_each_other() {
             "no_auth_user: \"x\" not present as user or nkey in authorization block or account configuration",
         ),
         ("system_account: X", "error resolving system account: account missing"),
+        (
+            "jetstream { domain: \"a b\" }",
+            "invalid domain name: derived \"$JS.a b.API.>\" is not a valid subject",
+        ),
+        ("jetstream { domain: \"a.b\" }", "invalid domain name: may not contain ., * or >"),
+        (
+            "jetstream: enabled\nsystem_account: S\naccounts { S { jetstream: enabled } }",
+            "Not allowed to enable JetStream on the system account",
+        ),
+        (
+            "jetstream: enabled\naccounts { $SYS { jetstream {} } }",
+            "Not allowed to enable JetStream on the system account",
+        ),
         ("http: 8222\nhttps: 8223\ntls {}", "can't specify both HTTP (8222) and HTTPs (8223) ports"),
         ("https: 8223", "TLS cert and key required for HTTPS"),
         ("client_advertise: \"a:b:c\"", "invalid ClientAdvertise value of a:b:c"),

@@ -1,7 +1,7 @@
 //! What all tasks of one server share.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::identity::Identity;
+use crate::jetstream::JetStream;
 use crate::logger::Logger;
 use crate::process::CpuMeter;
 use crate::slow::SlowChecks;
@@ -41,6 +42,8 @@ pub(crate) struct Inner {
     pub(crate) accepting: Mutex<Option<JoinHandle<()>>>,
     pub(crate) http_requests: crate::monitoring::RequestCounts,
     pub(crate) cpu: CpuMeter,
+    /// Set once, before the first client, if it is on.
+    pub(crate) jetstream: OnceLock<Arc<JetStream>>,
     next_connection_id: AtomicU64,
 }
 
@@ -93,6 +96,7 @@ impl Inner {
             accepting: Mutex::default(),
             http_requests: crate::monitoring::RequestCounts::default(),
             cpu: CpuMeter::start(clock.now_ns()),
+            jetstream: OnceLock::new(),
             // The original's first client has a number above 1 as well; clients only need it to be unique.
             next_connection_id: AtomicU64::new(4),
         })

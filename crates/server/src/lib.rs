@@ -10,6 +10,7 @@ mod files;
 mod identity;
 mod inbound;
 mod inner;
+mod jetstream;
 mod listener;
 mod logger;
 mod monitoring;

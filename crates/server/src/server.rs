@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::files::{self, Disk};
 use crate::identity::{Identity, NATS_VERSION};
 use crate::inner::{Inner, Stage};
+use crate::jetstream::JetStream;
 use crate::listener;
 use crate::logger::{LogError, Logger};
 use crate::monitoring;
@@ -56,6 +57,8 @@ pub enum StartError {
     Log(LogError),
     /// A listener's address cannot be bound: for what, where, why.
     Listen(&'static str, String, io::Error),
+    /// JetStream's files cannot be used.
+    JetStream(String),
     /// The pid or ports file cannot be written.
     File(PathBuf, io::Error),
     /// What is wrong stands in the log already ([`Server::start_from`]).
@@ -73,6 +76,7 @@ impl fmt::Display for StartError {
             Self::Listen(what, address, error) => {
                 write!(f, "Error listening on {what}: {address}, {error:?}")
             }
+            Self::JetStream(text) => write!(f, "JetStream: {text}"),
             Self::File(path, error) => write!(f, "could not write {}: {error}", path.display()),
             Self::Logged => f.write_str("the log says why"),
         }
@@ -86,7 +90,7 @@ impl std::error::Error for StartError {
             Self::Tls(error) => Some(error),
             Self::Log(error) => Some(error),
             Self::Listen(_, _, error) | Self::File(_, error) => Some(error),
-            Self::Permission(_) | Self::Advertise(_) | Self::Logged => None,
+            Self::Permission(_) | Self::Advertise(_) | Self::JetStream(_) | Self::Logged => None,
         }
     }
 }
@@ -189,6 +193,18 @@ impl Server {
         update_accounts(&options, &shared.accounts, clock.now_unix_ns());
         let inner = Inner::new(clock, identity, options, shared, logger, tls);
         inner.bound.lock().clients = Some(address);
+        if let Some(jetstream) = &inner.options.load().jetstream {
+            let (shared, logger) = (inner.shared.clone(), inner.logger.clone());
+            let (jetstream, options, clock) = (jetstream.clone(), inner.options.load_full(), inner.clock);
+            let name = server_name(&options, &inner.identity);
+            // Recovery reads files.
+            let started = tokio::task::spawn_blocking(move || {
+                JetStream::start(&jetstream, &options, &name, shared, logger, clock)
+            })
+            .await;
+            let started = started.map_err(|error| StartError::JetStream(error.to_string()))??;
+            let _ = inner.jetstream.set(started);
+        }
         let server = Self { inner, flags: flags.map(Arc::new) };
         monitoring::start(&server.inner).await?;
         let options = server.inner.options.load_full();
@@ -451,6 +467,9 @@ impl Server {
         };
         // Connections end at once; the bound is for a runtime that is being torn down under us.
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, all_gone).await;
+        if let Some(jetstream) = self.inner.jetstream.get().cloned() {
+            let _ = tokio::task::spawn_blocking(move || jetstream.stop()).await;
+        }
         self.log(Level::Info, format_args!("Server Exiting.."));
         self.inner.enter(Stage::Stopped);
     }

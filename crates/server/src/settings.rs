@@ -94,6 +94,8 @@ fn info(options: &Options, identity: &Identity, users: &Users, port: u16) -> Res
         tls_verify: tls.is_some_and(|tls| tls.verify || tls.verify_and_map),
         tls_available: tls.is_some() && options.allow_non_tls,
         max_payload: i64::from(options.max_payload),
+        jetstream: options.jetstream.is_some(),
+        domain: options.jetstream.as_ref().and_then(|jetstream| jetstream.domain.clone()).unwrap_or_default(),
         api_level: API_LEVEL,
         curve_key: identity.curve_key.clone(),
         ..ServerInfo::default()

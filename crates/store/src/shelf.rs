@@ -78,8 +78,9 @@ impl Place {
     fn read(&self, file: &dyn File, number: u64, place: u64, length: usize) -> Result<Option<Bytes>, Error> {
         let end = place.saturating_add(length as u64);
         let failed = |error: io::Error| Error::disk(&self.segment(number), error);
-        // The length is looked at first, so that a damaged number does not become a huge buffer.
-        if file.len().map_err(failed)? < end {
+        // The length is looked at first, so that a damaged number does not become a huge buffer; a small one needs no
+        // second call.
+        if length > UNCHECKED_BYTES && file.len().map_err(failed)? < end {
             return Ok(None);
         }
         let mut bytes = vec![0; length];
@@ -90,6 +91,9 @@ impl Place {
         }
     }
 }
+
+/// A buffer of this length does no harm, whatever asks for it.
+const UNCHECKED_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(crate) struct Shelf {

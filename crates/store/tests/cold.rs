@@ -118,3 +118,10 @@ fn work_is_out_once_and_comes_back_when_dropped() {
     store.finish(work.run()).unwrap();
     assert_eq!(Store::open(disk.disk(), "s", options()).unwrap().store.state().messages, 100);
 }
+
+#[test]
+fn a_maintenance_thread_may_have_it() {
+    fn check<T: Send + 'static>() {}
+    check::<Store>();
+    check::<(sonata_store::Work, sonata_store::Done, sonata_store::Load, sonata_store::Loaded)>();
+}

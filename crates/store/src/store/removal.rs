@@ -46,6 +46,7 @@ impl Store {
     /// The disk's. What was removed before the error stays removed; the call can be repeated.
     pub fn remove_before(&mut self, first: u64) -> Result<Cut, Error> {
         let cut = self.purge(&Filter::all(), Some(first), 0)?;
+        self.lost_sequences.remove_range(..first);
         self.advance(first.saturating_sub(1));
         Ok(cut)
     }

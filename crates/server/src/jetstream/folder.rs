@@ -1,0 +1,78 @@
+//! Where streams are kept, how much room there is, and which accounts have JetStream.
+
+use std::path::{Path, PathBuf};
+
+use sonata_broker::account::GLOBAL_ACCOUNT;
+use sonata_conf::options::{JetStream, Options};
+use sonata_jetstream::config::AccountLimits;
+
+/// The folder below the configured one, as in the original; without one it is in the folder for temporary files.
+pub(super) fn root(server: &Options) -> PathBuf {
+    let configured = server.store_dir.clone();
+    configured.unwrap_or_else(|| std::env::temp_dir().join("nats")).join("jetstream")
+}
+
+/// Bytes in memory and in files that all streams may hold; -1 is no limit.
+pub(super) fn room(options: &JetStream, root: &Path) -> (i64, i64) {
+    let memory = options.max_memory.unwrap_or_else(|| host_memory() / 4 * 3);
+    let storage = options.max_storage.unwrap_or_else(|| free_bytes(root) / 4 * 3);
+    let limit = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    (limit(memory), limit(storage))
+}
+
+/// Accounts that have JetStream and what they may use.
+pub(super) fn accounts(server: &Options) -> Vec<(String, AccountLimits)> {
+    let configured: Vec<_> = server
+        .accounts
+        .iter()
+        .filter_map(|account| account.jetstream.map(|limits| (account.name.clone(), limits)))
+        .map(|(name, limits)| {
+            let limits = AccountLimits {
+                max_memory: limits.max_memory,
+                max_storage: limits.max_storage,
+                max_streams: limits.max_streams,
+                max_consumers: limits.max_consumers,
+                max_ack_pending: limits.max_ack_pending,
+                memory_max_stream_bytes: limits.memory_max_stream_bytes,
+                storage_max_stream_bytes: limits.storage_max_stream_bytes,
+                max_bytes_required: limits.max_bytes_required,
+            };
+            (name, limits)
+        })
+        .collect();
+    if configured.is_empty() {
+        return vec![(GLOBAL_ACCOUNT.to_owned(), AccountLimits::default())];
+    }
+    configured
+}
+
+/// As the log shows sizes.
+pub(super) fn size(bytes: i64) -> String {
+    const UNITS: [&str; 6] = ["B", "KB", "MB", "GB", "TB", "PB"];
+    if bytes < 0 {
+        return "unlimited".to_owned();
+    }
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.2} {}", UNITS[unit]) }
+}
+
+fn host_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    // A guess on a host that does not tell; the configuration can say.
+    kib.map_or(1 << 30, |kib| kib * 1024)
+}
+
+fn free_bytes(root: &Path) -> u64 {
+    // The folder may not exist yet; one of those above it does.
+    let existing = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    match nix::sys::statvfs::statvfs(existing) {
+        Ok(stat) => (stat.blocks_available() as u64).saturating_mul(stat.fragment_size() as u64),
+        Err(_) => 1 << 40,
+    }
+}

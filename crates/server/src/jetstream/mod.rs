@@ -1,0 +1,378 @@
+//! JetStream in the server: threads, files and subscriptions around the node, which knows none of them.
+//!
+//! Who runs what. Messages for streams, pull requests and acknowledgements are taken on the thread of the client that
+//! sends them ([`service`]). The journal's writer applies what is durable and acknowledges it. [`turns`] deliver to
+//! consumers, [`requests`] answers the API, [`upkeep`] writes segments and checkpoints; each on threads of their own, so
+//! that no disk is ever waited for on a thread that serves connections.
+
+mod commits;
+mod folder;
+mod requests;
+mod service;
+mod turns;
+mod upkeep;
+mod world;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+use parking_lot::{Mutex, RwLock};
+use sonata_broker::account::Account as BrokerAccount;
+use sonata_broker::connection::{Connection, Port};
+use sonata_broker::service::Outbox;
+use sonata_broker::shared::{Level, Log, Shared};
+use sonata_broker::subscription::Subscription;
+use sonata_broker::worker::Worker;
+use sonata_conf::options::{JetStream as Options, Options as ServerOptions};
+use sonata_disk::Disk;
+use sonata_jetstream::account::Account;
+use sonata_jetstream::config::{AccountLimits, ServerLimits};
+use sonata_jetstream::node::{Node, Settings};
+use sonata_jetstream::outgoing::{Outgoing, Publish};
+use sonata_jetstream::stream::Stream;
+use sonata_journal::{Journal, Writer};
+
+use crate::clock::Clock;
+use crate::logger::Logger;
+use crate::server::StartError;
+
+use requests::Requests;
+use turns::Turns;
+
+/// JetStream of a server.
+pub(crate) struct JetStream {
+    pub(crate) node: Arc<Node>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) clock: Clock,
+    pub(crate) options: Options,
+    shared: Arc<Shared>,
+    logger: Arc<Logger>,
+    disk: Arc<dyn Disk>,
+    /// What the server publishes by.
+    connection: Arc<Connection>,
+    accounts: RwLock<HashMap<u32, Arc<Home>>>,
+    lanes: RwLock<HashMap<u64, Arc<Handle>>>,
+    /// Subscriptions of the streams, by lane.
+    subscriptions: Mutex<HashMap<u64, Vec<Arc<Subscription>>>>,
+    watches: Mutex<HashMap<u64, Vec<String>>>,
+    workers: Mutex<Vec<Worker>>,
+    turns: Turns,
+    requests: Requests,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    stopping: AtomicBool,
+    /// Why storage does not work, while it does not.
+    pub(crate) failure: Mutex<Option<String>>,
+    /// How long recovery took, ns.
+    pub(crate) recovery_ns: std::sync::atomic::AtomicU64,
+    itself: OnceLock<std::sync::Weak<JetStream>>,
+}
+
+/// An account in the broker and in the node.
+pub(crate) struct Home {
+    pub(crate) broker: Arc<BrokerAccount>,
+    pub(crate) account: Arc<Account>,
+}
+
+/// A stream and its account.
+pub(crate) struct Handle {
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) home: Arc<Home>,
+}
+
+/// What a stream publishes goes into the outbox of the thread that calls it.
+pub(crate) struct Post<'a> {
+    account: &'a Arc<BrokerAccount>,
+    connection: &'a Arc<Connection>,
+    outbox: &'a mut Outbox,
+}
+
+impl Publish for Post<'_> {
+    fn publish(&mut self, message: Outgoing<'_>) {
+        let Outgoing { route, subject, reply, headers, payload } = message;
+        self.outbox.push(
+            self.account,
+            self.connection,
+            sonata_broker::service::Outgoing { route, subject, reply, headers, payload },
+        );
+    }
+}
+
+/// The server's own connection has no socket.
+struct Nowhere;
+
+impl Port for Nowhere {
+    fn try_write(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        Ok(slices.iter().map(|slice| slice.len()).sum())
+    }
+
+    fn wake(&self) {}
+}
+
+impl JetStream {
+    /// Recovers what is on the disk and begins to serve.
+    pub(crate) fn start(
+        options: &Options,
+        server: &ServerOptions,
+        server_name: &str,
+        shared: Arc<Shared>,
+        logger: Arc<Logger>,
+        clock: Clock,
+    ) -> Result<Arc<Self>, StartError> {
+        let began = clock.now_ns();
+        let root = folder::root(server);
+        let disk: Arc<dyn Disk> = Arc::new(
+            sonata_disk::Real::new(&root).map_err(|error| StartError::File(root.clone(), error))?,
+        );
+        let (max_memory, max_storage) = folder::room(options, &root);
+        log_start(&logger, options, &root, max_memory, max_storage);
+        let world = Arc::new(world::ServerWorld::default());
+        let settings = Settings {
+            server_name: server_name.into(),
+            domain: options.domain.clone().unwrap_or_default().into(),
+            max_memory,
+            max_storage,
+            limits: ServerLimits {
+                max_request_batch: number(options.limits.max_request_batch),
+                max_ack_pending: number(options.limits.max_ack_pending),
+                duplicate_window: i64::try_from(options.limits.duplicate_window.as_nanos()).unwrap_or(i64::MAX),
+                clustered: false,
+                max_payload: i64::from(server.max_payload),
+            },
+            strict: !options.lenient,
+            batch_bytes_max: usize::try_from(server.max_pending).unwrap_or(usize::MAX),
+        };
+        let node = Node::new(settings, world.clone());
+        let connection = Connection::new(
+            0,
+            None,
+            clock.now_ns(),
+            usize::MAX,
+            shared.pool.clone(),
+            Box::new(Nowhere),
+        );
+        let homes = homes(server, &shared, &node, &world);
+        let mut recovering = upkeep::Recovering::read(&disk, &logger, &homes, &node)?;
+        let (journal, writer) = recovering.replay(&disk, options, &logger, clock)?;
+        let jetstream = Arc::new(Self {
+            node,
+            journal,
+            clock,
+            options: options.clone(),
+            shared,
+            logger,
+            disk,
+            connection,
+            accounts: RwLock::new(homes),
+            lanes: RwLock::default(),
+            subscriptions: Mutex::default(),
+            watches: Mutex::default(),
+            workers: Mutex::default(),
+            turns: Turns::default(),
+            requests: Requests::default(),
+            threads: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            failure: Mutex::default(),
+            recovery_ns: std::sync::atomic::AtomicU64::new(0),
+            itself: OnceLock::new(),
+        });
+        let _ = jetstream.itself.set(Arc::downgrade(&jetstream));
+        world.attach(&jetstream);
+        jetstream.adopt(recovering);
+        jetstream.run(writer).map_err(|error| StartError::File(root, error))?;
+        jetstream.serve_accounts();
+        jetstream.recovery_ns.store(clock.now_ns() - began, Ordering::Relaxed);
+        Ok(jetstream)
+    }
+
+    /// Puts the streams that were recovered to work.
+    fn adopt(&self, recovering: upkeep::Recovering) {
+        let now = self.clock.now_unix_ns();
+        for upkeep::Recovered { home, mut machine } in recovering.into_streams() {
+            let commit = self.commit_of(machine.config());
+            machine.set_commit(commit);
+            machine.begin(now);
+            let (messages, consumers) = (machine.state().messages, machine.consumer_names().len());
+            let stream = Stream::new(home.account.id, machine);
+            self.register(&home, &stream);
+            if !self.node.adopt(&home.account, stream.clone()) {
+                self.log(
+                    Level::Error,
+                    format_args!("Stream '{} > {}' exists twice; one is left alone", home.account.name, stream.name),
+                );
+                continue;
+            }
+            self.log(
+                Level::Info,
+                format_args!(
+                    "  Restored {messages} messages and {consumers} consumers for stream '{} > {}'",
+                    home.account.name, stream.name
+                ),
+            );
+        }
+    }
+
+    /// The threads.
+    fn run(self: &Arc<Self>, mut writer: Writer) -> io::Result<()> {
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(work)
+        };
+        let mut threads = Vec::new();
+        let committed = Arc::new(commits::Commits(Arc::downgrade(self)));
+        threads.push(spawn("js-journal", Box::new(move || writer.run(committed)))?);
+        for _ in 0..turns::THREADS {
+            let own = self.clone();
+            threads.push(spawn("js-deliver", Box::new(move || own.run_turns()))?);
+        }
+        let own = self.clone();
+        threads.push(spawn("js-timer", Box::new(move || own.run_timers()))?);
+        let own = self.clone();
+        threads.push(spawn("js-upkeep", Box::new(move || own.run_upkeep()))?);
+        for queue in 0..requests::QUEUES {
+            let own = self.clone();
+            threads.push(spawn("js-api", Box::new(move || own.run_requests(queue)))?);
+        }
+        *self.threads.lock() = threads;
+        Ok(())
+    }
+
+    /// Subscribes to the API and to acknowledgements in every account.
+    fn serve_accounts(self: &Arc<Self>) {
+        for home in self.accounts.read().values() {
+            self.serve(home);
+        }
+    }
+
+    /// Calls `work` with a worker and publishes what it says.
+    pub(crate) fn with_worker<T>(&self, work: impl FnOnce(&mut Worker) -> T) -> T {
+        let mut worker = self.workers.lock().pop().unwrap_or_else(|| Worker::new(rand::random()));
+        let done = work(&mut worker);
+        let now = self.clock.now_ns();
+        worker.publish_outbox(&self.shared, now);
+        worker.flush(now);
+        // Delivered messages are not held back here: consumers have limits of their own.
+        let _ = worker.take_stalling(usize::MAX);
+        self.workers.lock().push(worker);
+        done
+    }
+
+    /// Calls `work` with somewhere to publish for the account.
+    pub(crate) fn post_for<T>(&self, home: &Home, work: impl FnOnce(&mut Post<'_>) -> T) -> T {
+        self.with_worker(|worker| work(&mut self.post(home, worker.outbox())))
+    }
+
+    pub(crate) fn post<'a>(&'a self, home: &'a Home, outbox: &'a mut Outbox) -> Post<'a> {
+        Post { account: &home.broker, connection: &self.connection, outbox }
+    }
+
+    fn register(&self, home: &Arc<Home>, stream: &Arc<Stream>) {
+        let handle = Arc::new(Handle { stream: stream.clone(), home: home.clone() });
+        self.lanes.write().insert(stream.lane, handle);
+    }
+
+    pub(crate) fn handle(&self, lane: u64) -> Option<Arc<Handle>> {
+        self.lanes.read().get(&lane).cloned()
+    }
+
+    pub(crate) fn handles(&self) -> Vec<Arc<Handle>> {
+        self.lanes.read().values().cloned().collect()
+    }
+
+    pub(crate) fn home(&self, account: u32) -> Option<Arc<Home>> {
+        self.accounts.read().get(&account).cloned()
+    }
+
+    pub(crate) fn homes(&self) -> Vec<Arc<Home>> {
+        let mut homes: Vec<_> = self.accounts.read().values().cloned().collect();
+        homes.sort_by(|one, two| one.account.name.cmp(&two.account.name));
+        homes
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        self.logger.write(level, line);
+    }
+
+    fn itself(&self) -> Option<Arc<Self>> {
+        self.itself.get().and_then(std::sync::Weak::upgrade)
+    }
+
+    /// Tells those who wait, makes everything durable and ends the threads. Blocks.
+    pub(crate) fn stop(&self) {
+        if self.stopping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.log(Level::Info, format_args!("Initiating JetStream Shutdown..."));
+        for handle in self.handles() {
+            let now = self.clock.now_unix_ns();
+            self.post_for(&handle.home, |out| handle.stream.lock().on_shutdown(now, out));
+        }
+        self.turns.stop();
+        self.requests.stop();
+        self.journal.close();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            // One that panicked has said so.
+            let _ = thread.join();
+        }
+        self.checkpoint_all();
+        self.lanes.write().clear();
+        self.subscriptions.lock().clear();
+        self.log(Level::Info, format_args!("JetStream Shutdown"));
+    }
+}
+
+impl fmt::Debug for JetStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JetStream").finish_non_exhaustive()
+    }
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The accounts that have JetStream: those that are configured for it, or the global one when none is.
+fn homes(
+    server: &ServerOptions,
+    shared: &Arc<Shared>,
+    node: &Arc<Node>,
+    world: &Arc<world::ServerWorld>,
+) -> HashMap<u32, Arc<Home>> {
+    let mut homes = HashMap::new();
+    for (name, limits) in folder::accounts(server) {
+        let Some(broker) = shared.accounts.find(&name) else { continue };
+        let interest = Arc::new(world::AccountInterest(broker.clone()));
+        let limits: AccountLimits = limits;
+        let account = node.enable(&name, broker.id(), interest, limits);
+        world.note(broker.id(), broker.clone());
+        homes.insert(broker.id(), Arc::new(Home { broker, account }));
+    }
+    homes
+}
+
+fn log_start(logger: &Logger, options: &Options, root: &std::path::Path, memory: i64, storage: i64) {
+    let line = |text: fmt::Arguments<'_>| logger.write(Level::Info, text);
+    line(format_args!("Starting JetStream"));
+    line(format_args!("---------------- JETSTREAM ----------------"));
+    match options.sync_interval {
+        None => line(format_args!("  Sync:            always (a publish is acknowledged when it is durable)")),
+        Some(interval) => line(format_args!(
+            "  Sync:            every {interval:?} (a publish is acknowledged when it is written)"
+        )),
+    }
+    line(format_args!("  Max Memory:      {}", folder::size(memory)));
+    line(format_args!("  Max Storage:     {}", folder::size(storage)));
+    line(format_args!("  Store Directory: \"{}\"", root.display()));
+    if let Some(domain) = &options.domain {
+        line(format_args!("  Domain:          {domain}"));
+    }
+    line(format_args!("  API Level:       {}", crate::identity::API_LEVEL));
+    line(format_args!("-------------------------------------------"));
+}

@@ -1,0 +1,105 @@
+//! What the broker calls: messages for streams, the API, acknowledgements. On the thread of the client that publishes, so
+//! nothing here waits.
+
+use std::sync::{Arc, Weak};
+
+use sonata_broker::service::{Inbound, Outbox, Service};
+use sonata_broker::subscription::Subscription;
+use sonata_jetstream::api::subject::Operation;
+use sonata_jetstream::node::{Node, Request};
+use sonata_jetstream::stream::Incoming;
+
+use super::{Handle, Home, JetStream};
+
+/// Messages on the subjects of one stream.
+pub(super) struct StreamService {
+    pub(super) jetstream: Weak<JetStream>,
+    pub(super) handle: Arc<Handle>,
+}
+
+impl Service for StreamService {
+    fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox) {
+        let Some(jetstream) = self.jetstream.upgrade() else { return };
+        if self.handle.stream.is_deleted() {
+            return;
+        }
+        let incoming = Incoming {
+            subject: message.subject,
+            reply: message.reply.unwrap_or_default(),
+            headers: message.headers,
+            payload: message.payload,
+        };
+        let now = jetstream.clock.unix_ns(message.now_ns);
+        let mut post = jetstream.post(&self.handle.home, outbox);
+        self.handle.stream.lock().receive(incoming, now, &mut post);
+    }
+
+    fn settle(&self, _outbox: &mut Outbox) {
+        let Some(jetstream) = self.jetstream.upgrade() else { return };
+        jetstream.journal.kick();
+        jetstream.node.after(&self.handle.stream);
+    }
+}
+
+/// The subjects of the API, of acknowledgements and of flow control in one account.
+pub(super) struct AccountService {
+    pub(super) jetstream: Weak<JetStream>,
+    pub(super) home: Arc<Home>,
+}
+
+/// Which of its subscriptions a message came by.
+const API: u64 = 1;
+const ACKNOWLEDGEMENT: u64 = 2;
+const FLOW_CONTROL: u64 = 3;
+
+impl Service for AccountService {
+    fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox) {
+        let Some(jetstream) = self.jetstream.upgrade() else { return };
+        let request = Request {
+            subject: message.subject,
+            reply: message.reply.unwrap_or_default(),
+            headers: message.headers,
+            payload: message.payload,
+            now: jetstream.clock.unix_ns(message.now_ns),
+        };
+        let account = &self.home.account;
+        match message.subscription.token() {
+            ACKNOWLEDGEMENT => {
+                jetstream.node.acknowledge(account, request, &mut jetstream.post(&self.home, outbox));
+            }
+            FLOW_CONTROL => {
+                jetstream.node.flow_control(account, request, &mut jetstream.post(&self.home, outbox));
+            }
+            _ => {
+                let Some(operation) = Operation::parse(request.subject) else { return };
+                if Node::is_quick(&operation) {
+                    let mut post = jetstream.post(&self.home, outbox);
+                    jetstream.node.handle_quickly(account, &operation, request, &mut post);
+                } else {
+                    jetstream.requests.push(&self.home, &operation, &request);
+                }
+            }
+        }
+    }
+
+    fn settle(&self, _outbox: &mut Outbox) {}
+}
+
+impl JetStream {
+    /// Subscribes to what an account's clients ask of JetStream.
+    pub(super) fn serve(self: &Arc<Self>, home: &Arc<Home>) {
+        let service = Arc::new(AccountService { jetstream: Arc::downgrade(self), home: home.clone() });
+        for (subject, token) in
+            [("$JS.API.>", API), ("$JS.ACK.>", ACKNOWLEDGEMENT), ("$JS.FC.>", FLOW_CONTROL)]
+        {
+            let subscription = Arc::new(Subscription::of_service(
+                self.connection.clone(),
+                subject.as_bytes(),
+                service.clone(),
+                token,
+            ));
+            home.broker.interest.insert(subscription);
+            self.shared.stamps.touch(home.broker.id(), subject.as_bytes());
+        }
+    }
+}

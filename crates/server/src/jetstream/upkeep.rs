@@ -1,0 +1,258 @@
+//! Files: recovery at the start, segments and checkpoints afterwards.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sonata_broker::shared::{Level, Log};
+use sonata_conf::options::JetStream as Options;
+use sonata_disk::Disk;
+use sonata_jetstream::config::Storage;
+use sonata_jetstream::node::Node;
+use sonata_jetstream::stream::{Commit, Header, Machine, Parts};
+use sonata_journal::{Journal, Mode, Position, Writer};
+use sonata_store::{Finished, Store};
+
+use super::world::{DELETED, STREAMS};
+use super::{Handle, Home, JetStream};
+use crate::clock::Clock;
+use crate::logger::Logger;
+use crate::server::StartError;
+
+/// The journal's folder.
+const JOURNAL: &str = "journal";
+
+/// A stream is saved when its records since the last checkpoint are as long as this.
+const UNSAVED_BYTES_MAX: u64 = 64 << 20;
+
+/// The streams that keep the oldest file of the journal are saved when the journal holds as much as this.
+const JOURNAL_BYTES_MAX: u64 = 256 << 20;
+
+/// How often there is a look at what is to be done.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often a disk that has refused is tried again.
+const RETRY_EVERY: u32 = 10;
+
+/// A stream as of its checkpoint, and then with what the journal has beyond it.
+pub(super) struct Recovered {
+    pub(super) home: Arc<Home>,
+    pub(super) machine: Machine,
+}
+
+/// Streams before the journal is open.
+pub(super) struct Recovering {
+    streams: HashMap<u64, Recovered>,
+    /// The highest position that a checkpoint has.
+    after: u64,
+}
+
+impl Recovering {
+    /// Opens the stores of all streams. What cannot be read is reported and left alone: nothing is deleted for that.
+    pub(super) fn read(
+        disk: &Arc<dyn Disk>,
+        logger: &Logger,
+        homes: &HashMap<u32, Arc<Home>>,
+        node: &Arc<Node>,
+    ) -> Result<Self, StartError> {
+        let failed = |error: std::io::Error| StartError::File(STREAMS.into(), error);
+        disk.create_folder(STREAMS).map_err(failed)?;
+        disk.create_folder(DELETED).map_err(failed)?;
+        let mut recovering = Self { streams: HashMap::new(), after: 0 };
+        for entry in disk.list(STREAMS).map_err(failed)?.into_iter().filter(|entry| entry.folder) {
+            let folder = format!("{STREAMS}/{}", entry.name);
+            match recovering.read_stream(disk, logger, homes, node, &folder) {
+                Ok(()) => {}
+                Err(text) => logger.write(
+                    Level::Error,
+                    format_args!("Could not recover the stream in {folder}, which is left alone: {text}"),
+                ),
+            }
+        }
+        Ok(recovering)
+    }
+
+    fn read_stream(
+        &mut self,
+        disk: &Arc<dyn Disk>,
+        logger: &Logger,
+        homes: &HashMap<u32, Arc<Home>>,
+        node: &Arc<Node>,
+        folder: &str,
+    ) -> Result<(), String> {
+        let lane = folder.rsplit_once('.').and_then(|(_, lane)| u64::from_str_radix(lane, 16).ok());
+        let lane = lane.ok_or("its name does not end in a number")?;
+        let options = sonata_store::Options { id: lane, ..sonata_store::Options::default() };
+        let opened = Store::open(disk.clone(), folder, options).map_err(|error| error.to_string())?;
+        for damage in &opened.damage {
+            logger.write(
+                Level::Warning,
+                format_args!("Damage in {folder}/{}: {} {}", damage.file, damage.what, sequences(damage)),
+            );
+        }
+        let header = Header::load(&opened.state).map_err(|error| error.to_string())?;
+        let home = homes.values().find(|home| *home.account.name == *header.account).cloned();
+        let home = home.ok_or_else(|| format!("account {:?} has no JetStream", header.account))?;
+        let parts = Parts {
+            lane,
+            domain: node.settings().domain.clone(),
+            // Nothing is logged before the journal is open.
+            commit: Commit::Memory,
+            config: header.config,
+            created: header.created,
+            store: opened.store,
+            interest: home.account.interest.clone(),
+            seed: rand::random(),
+            usage: home.account.usage.clone(),
+        };
+        let machine = Machine::restore(parts, opened.position, &opened.state).map_err(|error| error.to_string())?;
+        self.after = self.after.max(opened.position);
+        self.streams.insert(lane, Recovered { home, machine });
+        Ok(())
+    }
+
+    /// Opens the journal and replays it.
+    pub(super) fn replay(
+        &mut self,
+        disk: &Arc<dyn Disk>,
+        options: &Options,
+        logger: &Logger,
+        clock: Clock,
+    ) -> Result<(Arc<Journal>, Writer), StartError> {
+        let settings = sonata_journal::Options {
+            mode: if options.sync_interval.is_some() { Mode::Interval } else { Mode::Always },
+            after: self.after,
+            now: monotonic,
+            ..sonata_journal::Options::new(rand::random())
+        };
+        let now = clock.now_unix_ns();
+        let streams = &mut self.streams;
+        let mut refused = 0_u64;
+        let opened = Journal::open(disk.clone(), JOURNAL, settings, &mut |record| {
+            if let Some(found) = streams.get_mut(&record.lane) {
+                refused += u64::from(found.machine.replay(record.position.0, record.body, now).is_err());
+            }
+        });
+        let (journal, writer, recovered) = opened.map_err(|error| StartError::JetStream(error.to_string()))?;
+        if refused > 0 {
+            logger.write(Level::Error, format_args!("{refused} records of the journal could not be applied"));
+        }
+        for damage in &recovered.damage {
+            logger.write(Level::Warning, format_args!("Damage in the journal: {damage:?}"));
+        }
+        Ok((journal, writer))
+    }
+
+    /// The streams, by account and name.
+    pub(super) fn into_streams(self) -> Vec<Recovered> {
+        let mut streams: Vec<Recovered> = self.streams.into_values().collect();
+        streams.sort_by(|one, two| {
+            let key = |found: &Recovered| (found.home.account.name.clone(), found.machine.config().name.clone());
+            key(one).cmp(&key(two))
+        });
+        streams
+    }
+}
+
+/// Nanoseconds since some moment; for measuring.
+fn monotonic() -> u64 {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    ORIGIN.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+fn sequences(damage: &sonata_store::Damage) -> String {
+    match &damage.sequences {
+        Some(range) => format!("(sequences {} to {})", range.start(), range.end()),
+        None => String::new(),
+    }
+}
+
+impl JetStream {
+    /// Writes segments and checkpoints, and frees the journal, until the server stops.
+    pub(super) fn run_upkeep(&self) {
+        let mut round = 0_u32;
+        let mut last_sync = self.clock.now_ns();
+        self.remove_buried();
+        while !self.is_stopping() {
+            std::thread::park_timeout(INTERVAL);
+            round = round.wrapping_add(1);
+            if self.failure.lock().is_some() && round.is_multiple_of(RETRY_EVERY) {
+                self.journal.retry();
+            }
+            if let Some(interval) = self.options.sync_interval
+                && self.clock.now_ns() - last_sync > interval.as_nanos() as u64
+            {
+                last_sync = self.clock.now_ns();
+                // A failure is reported to the streams by the journal itself.
+                let _ = self.journal.sync();
+            }
+            let pinned = self.journal.pinned().filter(|pinned| pinned.held_bytes > JOURNAL_BYTES_MAX);
+            let pinned: Vec<u64> =
+                pinned.map(|pinned| pinned.lanes.iter().map(|lane| lane.lane).collect()).unwrap_or_default();
+            for lane in &pinned {
+                if self.handle(*lane).is_none() {
+                    self.journal.forget(*lane);
+                }
+            }
+            for handle in self.handles() {
+                self.work(&handle);
+                let unsaved = handle.stream.lock().unsaved_bytes();
+                if unsaved > UNSAVED_BYTES_MAX || pinned.contains(&handle.stream.lane) {
+                    self.checkpoint(&handle);
+                }
+            }
+            if round.is_multiple_of(20) {
+                self.remove_buried();
+            }
+        }
+    }
+
+    /// Background work of a stream's store, in portions.
+    fn work(&self, handle: &Arc<Handle>) {
+        loop {
+            let work = handle.stream.lock().store_work();
+            let Some(work) = work else { return };
+            let done = work.run();
+            let finished = handle.stream.lock().finish_work(done);
+            if let Err(error) = finished {
+                self.log(Level::Warning, format_args!("Stream '{}': {error}", handle.stream.name));
+                return;
+            }
+            if self.is_stopping() {
+                return;
+            }
+        }
+    }
+
+    fn checkpoint(&self, handle: &Arc<Handle>) {
+        if handle.stream.is_deleted() || handle.stream.lock().config().storage == Storage::Memory {
+            return;
+        }
+        let work = handle.stream.lock().begin_checkpoint(&handle.home.account.name);
+        let Some(work) = work else { return };
+        let done = work.run();
+        let finished = handle.stream.lock().finish_work(done);
+        match finished {
+            Ok(Finished::Checkpoint { release, .. }) => {
+                self.journal.release(handle.stream.lane, Position(release));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let name = &handle.stream.name;
+                self.log(Level::Warning, format_args!("Could not save stream '{name}': {error}"));
+            }
+        }
+    }
+
+    /// Saves every stream, so that the next start has little to replay.
+    pub(super) fn checkpoint_all(&self) {
+        for handle in self.handles() {
+            self.work(&handle);
+            if handle.stream.lock().unsaved_bytes() > 0 {
+                self.checkpoint(&handle);
+            }
+        }
+    }
+}
