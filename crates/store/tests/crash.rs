@@ -133,6 +133,8 @@ fn small() -> (Lying, Vec<Change>, Vec<Model>) {
         if number == 15 || number == 25 {
             work(&mut store).unwrap();
             checkpoint(&mut store, number as u64 + 1).unwrap();
+            // Removes what may go: the checkpoint before must stay usable.
+            work(&mut store).unwrap();
         }
     }
     (disk.kill(), script, models)
@@ -206,6 +208,7 @@ fn every_flipped_byte() {
             // Every bit position comes by; all of them would take eight times as long.
             disk.flip(&name, byte * 8 + byte % 8);
             let missing = check_damaged(&disk, &script, &models, &format!("{name} byte {byte}"));
+            assert!(missing == 0 || name.ends_with(".seg"), "the other checkpoint stands in for {name}");
             assert!(missing <= 15, "one flip in {name} at {byte} takes {missing} messages");
             flips += 1;
             harmless += u64::from(missing == 0);

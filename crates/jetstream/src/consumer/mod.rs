@@ -95,7 +95,6 @@ pub(crate) struct Consumer {
     not_before: i64,
     /// Tokens of the rate limit, in bytes, as of `not_before`'s clock.
     rate_credit: (i64, f64),
-    sample_counter: u32,
 }
 
 /// A message that was delivered and not acknowledged.
@@ -172,7 +171,6 @@ impl Consumer {
             replayed_timestamp: 0,
             not_before: 0,
             rate_credit: (now, 0.0),
-            sample_counter: 0,
             config: Arc::new(config),
         };
         consumer.start(stream, store)?;

@@ -1,7 +1,7 @@
 //! What time brings: missing acknowledgements, heartbeats, requests that expire, pauses that end, clients that stay away.
 
 use super::{Consumer, Scene, Unacknowledged};
-use crate::config::{AckPolicy, DeliverPolicy};
+use crate::config::AckPolicy;
 
 /// What becomes of a consumer when its timer was due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,10 +126,5 @@ impl Consumer {
             let deadline = self.deadline_of(sequence, entry);
             self.ack_deadline = Some(self.ack_deadline.map_or(deadline, |at| at.min(deadline)));
         }
-    }
-
-    /// Whether it starts where no message was yet.
-    pub(crate) fn starts_new(&self) -> bool {
-        self.config.deliver_policy == DeliverPolicy::New
     }
 }

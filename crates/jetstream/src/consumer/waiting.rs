@@ -65,10 +65,6 @@ impl WaitingQueue {
         self.queue.insert(at, request);
     }
 
-    pub(crate) fn front(&self) -> Option<&Waiting> {
-        self.queue.front()
-    }
-
     pub(crate) fn front_mut(&mut self) -> Option<&mut Waiting> {
         self.queue.front_mut()
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sonata_store::{Cut, Filter, NewMessage};
 
-use super::{After, Commit, Extra, Lifetimes, Limit, Machine};
+use super::{After, Commit, Extra, Limit, Machine};
 use crate::config::{AckPolicy, Retention, StreamConfig};
 use crate::consumer::{Consumer, Dismissal};
 use crate::header::{self, name};
@@ -447,9 +447,5 @@ impl Machine {
         };
         text.push(b'}');
         text
-    }
-
-    pub(super) fn load_lifetimes(&mut self, lifetimes: Lifetimes) {
-        self.lifetimes = lifetimes;
     }
 }

@@ -57,10 +57,6 @@ impl Dedupe {
         self.order.len()
     }
 
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
     pub(crate) fn save(&self, out: &mut Vec<u8>) {
         put_number(out, self.order.len() as u64);
         for entry in &self.order {

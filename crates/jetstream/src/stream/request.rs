@@ -185,12 +185,13 @@ impl Machine {
         out: &mut dyn Publish,
     ) -> Result<(), ApiError> {
         let stream = self.config.clone();
-        if config.name.is_empty() && config.durable_name.is_empty() {
-            config.name = self.new_consumer_name();
-        }
         config = config.check(&stream, limits, pedantic)?;
-        let name = if config.durable_name.is_empty() { config.name.clone() } else { config.durable_name.clone() };
-        config.name.clone_from(&name);
+        // One that was given no name has one, but its configuration does not say it.
+        let name = match (&*config.durable_name, &*config.name) {
+            ("", "") => self.new_consumer_name(),
+            ("", name) => name.to_owned(),
+            (durable, _) => durable.to_owned(),
+        };
         config.stamp();
         let mut state = Vec::new();
         let (id, new) = match self.consumers.get(name.as_str()) {
