@@ -12,7 +12,6 @@ pub mod nuid;
 pub mod schedule;
 pub mod status;
 pub mod timestamp;
-pub mod transform;
 pub mod ttl;
 
 pub mod account;

@@ -8,9 +8,10 @@ use std::process::Command;
 
 /// Floors, from the ground up. A crate may use those on lower floors.
 const FLOORS: &[&[&str]] = &[
-    &["sonata-subject"],
-    &["sonata-proto", "sonata-auth", "sonata-conf"],
-    &["sonata-broker"],
+    &["sonata-disk"],
+    &["sonata-subject", "sonata-journal"],
+    &["sonata-proto", "sonata-auth", "sonata-conf", "sonata-store"],
+    &["sonata-broker", "sonata-jetstream"],
     &["sonata-monitor"],
     &["sonata-server"],
     &["sonata"],
@@ -20,7 +21,13 @@ const FLOORS: &[&[&str]] = &[
 const ALONE: &[&str] = &["sonata-bench", "sonata-wire", "nats-conf"];
 
 /// Pairs that must not know each other although the floors would allow it.
-const NEVERS: &[(&str, &str)] = &[("sonata-proto", "sonata-auth"), ("sonata-monitor", "sonata-broker")];
+const NEVERS: &[(&str, &str)] = &[
+    ("sonata-proto", "sonata-auth"),
+    ("sonata-monitor", "sonata-broker"),
+    ("sonata-store", "sonata-journal"),
+    ("sonata-jetstream", "sonata-journal"),
+    ("sonata-jetstream", "sonata-disk"),
+];
 
 /// Crates from elsewhere that only the server and what is above it may use.
 const OUTSIDE: &[&str] = &["tokio", "hyper", "hyper-util", "mio", "socket2", "nix", "libc", "tokio-rustls"];
@@ -71,6 +78,10 @@ fn below_the_server_nobody_names_the_world() {
         }
         for file in sources(&package.folder.join("src")) {
             let text = std::fs::read_to_string(&file).unwrap();
+            // The real disk is the one place below the server that touches files of the host.
+            if file.ends_with("disk/src/real.rs") {
+                continue;
+            }
             let code = text.split("#[cfg(test)]").next().unwrap_or_default();
             for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
                 for word in WORLDLY {

@@ -236,6 +236,11 @@ impl Store {
         }
     }
 
+    /// Appended bytes that wait for [`Store::work`] to write them.
+    pub fn unwritten_bytes(&self) -> u64 {
+        self.unwritten
+    }
+
     /// Sequence and timestamp of the first live message, for expiry.
     pub fn oldest(&self) -> Option<(u64, i64)> {
         self.first

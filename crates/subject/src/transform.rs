@@ -1,452 +1,521 @@
-//! Subject transforms: from a source filter to a destination with functions (ADR-30).
+//! Subject transforms: how a subject that matches a source becomes another one.
 //!
-//! A destination is compiled once into pieces; [`Transform::apply`] joins them. Wildcards of the source are counted from 1.
+//! A destination is a subject whose tokens may be placeholders for what the source's `*` stood for: `$1`,
+//! `{{wildcard(1)}}`, `{{partition(10,1,2)}}` and so on. It is taken apart once; applying it is a walk over its parts.
 
 use std::fmt;
 
-use crate::{has_wildcard, matches, tokens};
+use crate::classify;
 
-/// A compiled transform.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transform {
-    source: Box<[u8]>,
-    destination: Box<[u8]>,
-    source_tokens: usize,
-    pieces: Box<[Piece]>,
-    /// Both ends are open (`>`): what the source's matched goes on the destination's end.
-    open: bool,
+/// Why a pair of subjects is no transform; displayed as the reference does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransformError {
+    problem: &'static str,
+    token: String,
 }
 
-/// One token of the destination. Places are tokens of the subject, counted from 0.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
-    Literal(Box<[u8]>),
-    Token(usize),
-    /// FNV-1a of the tokens, or of the whole subject, modulo the number.
-    Partition(i64, Box<[usize]>),
-    SplitFromLeft(usize, i64),
-    SplitFromRight(usize, i64),
-    SliceFromLeft(usize, i64),
-    SliceFromRight(usize, i64),
-    Split(usize, Box<[u8]>),
-    Left(usize, i64),
-    Right(usize, i64),
-    Random(i64),
-}
-
-/// Why a transform is not one. The texts are the original's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TransformError {
-    /// Source or destination is no subject, or only one of them ends in `>`.
-    BadSubject,
-    /// A token of the destination is wrong.
-    Destination {
-        /// The token, with the number that is out of range if one is.
-        token: String,
-        /// What is wrong with it.
-        fault: DestinationFault,
-    },
-}
-
-/// See [`TransformError::Destination`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the texts say it")]
-pub enum DestinationFault {
-    IndexOutOfRange,
-    NotEnoughArguments,
-    TooManyArguments,
-    InvalidArgument,
-    UnknownFunction,
+impl TransformError {
+    fn new(problem: &'static str, token: &str) -> Self {
+        Self { problem, token: token.to_owned() }
+    }
 }
 
 impl fmt::Display for TransformError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BadSubject => f.write_str("invalid subject"),
-            Self::Destination { token, fault } => {
-                let what = match fault {
-                    DestinationFault::IndexOutOfRange => "wildcard index out of range",
-                    DestinationFault::NotEnoughArguments => "not enough arguments passed to the function",
-                    DestinationFault::TooManyArguments => "too many arguments passed to the function",
-                    DestinationFault::InvalidArgument => {
-                        "function argument is invalid or in the wrong format"
-                    }
-                    DestinationFault::UnknownFunction => "unknown function",
-                };
-                write!(f, "invalid mapping destination: {what} in {token}")
-            }
+        f.write_str(self.problem)?;
+        if !self.token.is_empty() {
+            write!(f, " in {}", self.token)?;
         }
+        Ok(())
     }
 }
 
 impl std::error::Error for TransformError {}
 
+const BAD_SUBJECT: &str = "invalid subject";
+const INVALID: &str = "invalid mapping destination: invalid transform";
+const UNKNOWN_FUNCTION: &str = "invalid mapping destination: unknown function";
+const OUT_OF_RANGE: &str = "invalid mapping destination: wildcard index out of range";
+const NOT_ENOUGH: &str = "invalid mapping destination: not enough arguments passed to the function";
+const TOO_MANY: &str = "invalid mapping destination: too many arguments passed to the function";
+const BAD_ARGUMENT: &str = "invalid mapping destination: function argument is invalid or in the wrong format";
+
+/// A source and what its subjects become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transform {
+    source: String,
+    parts: Vec<Part>,
+    /// `>` to `>`, or no destination: nothing changes.
+    is_identity: bool,
+}
+
+/// A token of the destination; positions are tokens of the subject, from 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    /// What `>` stood for, which begins at this token.
+    Tail(usize),
+    Token(usize),
+    /// A number below `count` from the hash of tokens; of the whole subject if there are none.
+    Partition {
+        count: u32,
+        tokens: Vec<usize>,
+    },
+    SplitFromLeft(usize, usize),
+    SplitFromRight(usize, usize),
+    SliceFromLeft(usize, usize),
+    SliceFromRight(usize, usize),
+    Left(usize, usize),
+    Right(usize, usize),
+    Split(usize, String),
+    Random(u32),
+}
+
 impl Transform {
-    /// Compiles a transform; an empty source is `>`.
+    /// Takes a pair of subjects apart. An empty source is `>`, an empty destination leaves subjects as they are.
     ///
     /// # Errors
-    /// As [`TransformError`] says.
-    pub fn new(source: &[u8], destination: &[u8]) -> Result<Self, TransformError> {
-        let source = if source.is_empty() { b">" } else { source };
-        let open = source.ends_with(b">") && is_open(source);
-        let valid = has_form(source) && has_form(destination);
-        let stars = tokens(destination).any(|token| token == b"*");
-        if !valid || stars || open != is_open(destination) {
-            return Err(TransformError::BadSubject);
+    /// Subjects that are none, a `>` on one side only, placeholders for what the source does not have.
+    pub fn parse(source: &str, destination: &str) -> Result<Self, TransformError> {
+        let source = if source.is_empty() { ">" } else { source };
+        let is_identity = destination.is_empty() || (source == ">" && destination == ">");
+        if destination.is_empty() {
+            return Ok(Self { source: source.to_owned(), parts: Vec::new(), is_identity });
         }
-        let places: Vec<usize> =
-            tokens(source).enumerate().filter(|(_, token)| *token == b"*").map(|(place, _)| place).collect();
-        let wild = has_wildcard(source);
-        let mut pieces = Vec::new();
-        for token in tokens(destination) {
-            if open && token == b">" {
-                break;
-            }
-            pieces.push(compile(token, &places, wild)?);
+        let has_tail = |subject: &str| subject.split('.').any(|token| token == ">");
+        if !is_subject(source)
+            || !is_destination(destination)
+            || destination.split('.').any(|token| token == "*")
+            || has_tail(source) != has_tail(destination)
+        {
+            return Err(TransformError::new(BAD_SUBJECT, ""));
         }
-        Ok(Self {
-            source: source.into(),
-            destination: destination.into(),
-            source_tokens: tokens(source).count(),
-            pieces: pieces.into_boxed_slice(),
-            open,
-        })
+        let wildcards: Vec<usize> =
+            source.split('.').enumerate().filter(|(_, token)| *token == "*").map(|(at, _)| at).collect();
+        let tail_at = source.split('.').count() - 1;
+        let context =
+            Context { has_wildcards: !wildcards.is_empty() || has_tail(source), wildcards, tail_at };
+        let parts = destination.split('.').map(|token| context.part(token)).collect::<Result<_, _>>()?;
+        Ok(Self { source: source.to_owned(), parts, is_identity })
     }
 
-    /// The source filter.
-    pub fn source(&self) -> &[u8] {
+    /// The subjects that are transformed.
+    pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// The destination as it was written.
-    pub fn destination(&self) -> &[u8] {
-        &self.destination
-    }
-
-    /// Transforms a subject that matches the source; `None` for one that does not. `random` chooses for `random(n)`.
+    /// What a literal subject becomes; `None` if it is not one of the source's. `random` is for `{{random(n)}}`.
     pub fn apply(&self, subject: &[u8], random: u32) -> Option<Vec<u8>> {
-        if *self.source != *b">" && !matches(&self.source, subject) {
+        if !crate::matches(self.source.as_bytes(), subject) {
             return None;
         }
-        let parts: Vec<&[u8]> = tokens(subject).collect();
-        let part = |place: usize| parts.get(place).copied().unwrap_or_default();
-        let mut out = Vec::with_capacity(subject.len() + self.destination.len());
-        for (index, piece) in self.pieces.iter().enumerate() {
-            if index > 0 {
-                out.push(b'.');
-            }
-            match piece {
-                Piece::Literal(text) => out.extend_from_slice(text),
-                Piece::Token(place) => out.extend_from_slice(part(*place)),
-                Piece::Partition(count, places) => {
-                    let hash = match places.is_empty() {
-                        true => fnv_1a([subject].into_iter()),
-                        false => fnv_1a(places.iter().map(|place| part(*place))),
-                    };
-                    let bucket = if *count == 0 { 0 } else { hash % (*count as u32).max(1) };
-                    out.extend_from_slice(bucket.to_string().as_bytes());
-                }
-                Piece::SplitFromLeft(place, at) => split_at(&mut out, part(*place), *at, false),
-                Piece::SplitFromRight(place, at) => split_at(&mut out, part(*place), *at, true),
-                Piece::SliceFromLeft(place, size) => slice(&mut out, part(*place), *size, false),
-                Piece::SliceFromRight(place, size) => slice(&mut out, part(*place), *size, true),
-                Piece::Split(place, delimiter) => split(&mut out, part(*place), delimiter),
-                Piece::Left(place, size) => {
-                    let token = part(*place);
-                    out.extend_from_slice(within(token, *size).map_or(token, |size| &token[..size]));
-                }
-                Piece::Right(place, size) => {
-                    let token = part(*place);
-                    out.extend_from_slice(
-                        within(token, *size).map_or(token, |size| &token[token.len() - size..]),
-                    );
-                }
-                Piece::Random(ceiling) => {
-                    let number = if *ceiling <= 0 { 0 } else { i64::from(random >> 1) % ceiling };
-                    out.extend_from_slice(number.to_string().as_bytes());
-                }
-            }
+        if self.is_identity {
+            return Some(subject.to_vec());
         }
-        if self.open {
-            for rest in parts.iter().skip(self.source_tokens - 1) {
-                if !out.is_empty() {
-                    out.push(b'.');
-                }
-                out.extend_from_slice(rest);
+        let tokens: Vec<&[u8]> = crate::tokens(subject).collect();
+        let mut result = Vec::with_capacity(subject.len() + 16);
+        for (at, part) in self.parts.iter().enumerate() {
+            if at > 0 {
+                result.push(b'.');
             }
+            part.append(&mut result, subject, &tokens, random);
         }
-        Some(out)
+        Some(result)
     }
 }
 
-/// Blanks are allowed: arguments of functions may have them.
-fn has_form(subject: &[u8]) -> bool {
-    let mut open = false;
-    tokens(subject).all(|token| !token.is_empty() && !std::mem::replace(&mut open, token == b">"))
-}
-
-fn is_open(subject: &[u8]) -> bool {
-    tokens(subject).last() == Some(b">")
-}
-
-/// A position strictly within the token; otherwise functions leave the token as it is.
-fn within(token: &[u8], size: i64) -> Option<usize> {
-    usize::try_from(size).ok().filter(|size| *size > 0 && *size < token.len())
-}
-
-fn split_at(out: &mut Vec<u8>, token: &[u8], at: i64, from_right: bool) {
-    let Some(at) = within(token, at) else { return out.extend_from_slice(token) };
-    let (left, right) = token.split_at(if from_right { token.len() - at } else { at });
-    out.extend_from_slice(left);
-    out.push(b'.');
-    out.extend_from_slice(right);
-}
-
-fn slice(out: &mut Vec<u8>, token: &[u8], size: i64, from_right: bool) {
-    let Some(size) = within(token, size) else { return out.extend_from_slice(token) };
-    let head = if from_right { token.len() % size } else { 0 };
-    let (head, rest) = token.split_at(head);
-    let slices = std::iter::once(head).filter(|head| !head.is_empty()).chain(rest.chunks(size));
-    for (index, slice) in slices.enumerate() {
-        if index > 0 {
-            out.push(b'.');
+/// Checks the pair of subjects of a configuration, token by token first, so that the error names the token.
+///
+/// # Errors
+/// The first token that is wrong.
+pub fn validate_mapping(source: &str, destination: &str) -> Result<(), TransformError> {
+    if destination.is_empty() {
+        return Ok(());
+    }
+    let mut tail_seen = false;
+    for token in destination.split('.') {
+        if token.is_empty() || tail_seen {
+            return Err(TransformError::new(INVALID, token));
         }
-        out.extend_from_slice(slice);
-    }
-}
-
-fn split(out: &mut Vec<u8>, token: &[u8], delimiter: &[u8]) {
-    if delimiter.is_empty() {
-        return split_at_every_byte(out, token);
-    }
-    let mut rest = token;
-    let mut first = true;
-    loop {
-        let at = rest.windows(delimiter.len()).position(|window| window == delimiter);
-        let piece = &rest[..at.unwrap_or(rest.len())];
-        if !piece.is_empty() {
-            if !first {
-                out.push(b'.');
+        if let Some(inner) = braces(token) {
+            if call(inner).is_none() {
+                return Err(TransformError::new(UNKNOWN_FUNCTION, token));
             }
-            out.extend_from_slice(piece);
-            first = false;
+            continue;
         }
-        match at {
-            Some(at) => rest = &rest[at + delimiter.len()..],
-            None => return,
+        tail_seen = token == ">";
+        if token.contains(['\t', '\n', '\x0c', '\r', ' ']) {
+            return Err(TransformError::new(INVALID, ""));
         }
     }
+    Transform::parse(source, destination).map(|_| ())
 }
 
-fn split_at_every_byte(out: &mut Vec<u8>, token: &[u8]) {
-    for (index, byte) in token.iter().enumerate() {
-        if index > 0 {
-            out.push(b'.');
+/// A destination may hold blanks inside its functions.
+/// A form feed is a blank here, though not on the wire.
+fn is_subject(subject: &str) -> bool {
+    classify(subject.as_bytes()).is_ok() && !subject.contains('\x0c')
+}
+
+fn is_destination(subject: &str) -> bool {
+    let mut tail_seen = false;
+    subject.split('.').all(|token| {
+        let fits = !token.is_empty() && !tail_seen;
+        tail_seen = token == ">";
+        fits
+    })
+}
+
+/// What a destination's placeholders may refer to.
+struct Context {
+    has_wildcards: bool,
+    /// The position of each `*` of the source.
+    wildcards: Vec<usize>,
+    /// The position of the source's last token.
+    tail_at: usize,
+}
+
+impl Context {
+    fn part(&self, token: &str) -> Result<Part, TransformError> {
+        if token == ">" {
+            return Ok(Part::Tail(self.tail_at));
         }
-        out.push(*byte);
-    }
-}
-
-fn fnv_1a<'a>(parts: impl Iterator<Item = &'a [u8]>) -> u32 {
-    parts.flatten().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
-}
-
-/// `wild`: the source has wildcards. `places` are those of its `*`.
-fn compile(token: &[u8], places: &[usize], wild: bool) -> Result<Piece, TransformError> {
-    let text = String::from_utf8_lossy(token);
-    let fault = |fault| TransformError::Destination { token: text.clone().into_owned(), fault };
-    let place = |index: i64| match usize::try_from(index) {
-        // The original takes an index below 1 for the first token.
-        _ if index < 1 => Ok(0),
-        Ok(index) if index <= places.len() => Ok(places[index - 1]),
-        _ => Err(TransformError::Destination {
-            token: if wild { format!("{text}: [{index}]") } else { text.clone().into_owned() },
-            fault: DestinationFault::IndexOutOfRange,
-        }),
-    };
-    let needs_wildcards = || if wild { Ok(()) } else { Err(fault(DestinationFault::IndexOutOfRange)) };
-    if let Some(number) = text.strip_prefix('$') {
-        return match number.parse::<i64>() {
-            Ok(index) => {
-                needs_wildcards()?;
-                Ok(Piece::Token(place(index)?))
-            }
-            Err(_) => Ok(Piece::Literal(token.into())),
+        // Other things begin with `$` as well; those are left alone.
+        if let Some(number) = token.strip_prefix('$').and_then(|digits| digits.parse::<i64>().ok()) {
+            return Ok(Part::Token(self.position(number, token)?));
+        }
+        let Some(inner) = braces(token) else { return Ok(Part::Literal(token.to_owned())) };
+        let Some((function, arguments)) = call(inner) else {
+            return Err(TransformError::new(UNKNOWN_FUNCTION, token));
         };
+        self.function(function, &arguments, token)
     }
-    let Some(inner) = text.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")) else {
-        return Ok(Piece::Literal(token.into()));
-    };
-    if text.len() <= 4 {
-        return Ok(Piece::Literal(token.into()));
+
+    fn function(&self, function: Function, arguments: &[&str], token: &str) -> Result<Part, TransformError> {
+        let refuse = |problem| TransformError::new(problem, token);
+        let integer = |text: &str| text.trim_matches(' ').parse::<i64>().map_err(|_| refuse(BAD_ARGUMENT));
+        let count = |text: &str| {
+            let count = integer(text)?;
+            if count > i64::from(i32::MAX) {
+                Err(refuse(BAD_ARGUMENT))
+            } else {
+                Ok(u32::try_from(count).unwrap_or(0))
+            }
+        };
+        let token_and_size = || match arguments {
+            [at, size] => {
+                let at = integer(at)?;
+                let size = size.trim_matches(' ').parse::<i32>().map_err(|_| refuse(BAD_ARGUMENT))?;
+                Ok((self.position(at, token)?, usize::try_from(size).unwrap_or(0)))
+            }
+            [] | [_] => Err(refuse(NOT_ENOUGH)),
+            _ => Err(refuse(TOO_MANY)),
+        };
+        Ok(match function {
+            Function::Wildcard => match arguments {
+                [] | [""] => return Err(refuse(NOT_ENOUGH)),
+                [at] => Part::Token(self.position(integer(at)?, token)?),
+                _ => return Err(refuse(TOO_MANY)),
+            },
+            Function::Partition => match arguments {
+                [] => return Err(refuse(NOT_ENOUGH)),
+                [number, positions @ ..] => {
+                    let number = count(number)?;
+                    let positions = positions
+                        .iter()
+                        .map(|at| integer(at).and_then(|at| self.position_of_any(at, token)))
+                        .collect::<Result<Vec<_>, _>>()?;
+                    // Without wildcards there is nothing to pick from, and the whole subject counts.
+                    let tokens = if self.has_wildcards { positions } else { Vec::new() };
+                    Part::Partition { count: number, tokens }
+                }
+            },
+            Function::Random => match arguments {
+                [number] => Part::Random(count(number)?),
+                _ => return Err(refuse(NOT_ENOUGH)),
+            },
+            Function::Split => match arguments {
+                [at, delimiter] => {
+                    let at = integer(at)?;
+                    if delimiter.contains([' ', '.']) {
+                        return Err(refuse(BAD_ARGUMENT));
+                    }
+                    Part::Split(self.position(at, token)?, (*delimiter).to_owned())
+                }
+                [] | [_] => return Err(refuse(NOT_ENOUGH)),
+                _ => return Err(refuse(TOO_MANY)),
+            },
+            Function::SplitFromLeft => token_and_size().map(|(at, size)| Part::SplitFromLeft(at, size))?,
+            Function::SplitFromRight => token_and_size().map(|(at, size)| Part::SplitFromRight(at, size))?,
+            Function::SliceFromLeft => token_and_size().map(|(at, size)| Part::SliceFromLeft(at, size))?,
+            Function::SliceFromRight => token_and_size().map(|(at, size)| Part::SliceFromRight(at, size))?,
+            Function::Left => token_and_size().map(|(at, size)| Part::Left(at, size))?,
+            Function::Right => token_and_size().map(|(at, size)| Part::Right(at, size))?,
+        })
     }
-    let call = inner.trim().strip_suffix(')').and_then(|call| call.split_once('('));
-    let Some((name, arguments)) = call else { return Err(fault(DestinationFault::UnknownFunction)) };
-    let arguments: Vec<&str> = arguments.split(',').map(|argument| argument.trim_start()).collect();
-    let number = |argument: &str| {
-        let number = argument.trim_matches(' ').parse::<i64>().ok();
-        number
-            .filter(|number| i32::try_from(*number).is_ok())
-            .ok_or_else(|| fault(DestinationFault::InvalidArgument))
-    };
-    let exactly = |count: usize| match arguments.len().cmp(&count) {
-        std::cmp::Ordering::Less => Err(fault(DestinationFault::NotEnoughArguments)),
-        std::cmp::Ordering::Greater => Err(fault(DestinationFault::TooManyArguments)),
-        std::cmp::Ordering::Equal => Ok(()),
-    };
-    let two_numbers = || {
-        exactly(2)?;
-        let (index, size) = (number(arguments[0])?, number(arguments[1])?);
-        needs_wildcards()?;
-        Ok((place(index)?, size))
-    };
-    match name.trim_end() {
-        "wildcard" | "Wildcard" => {
-            if arguments == [""] {
-                return Err(fault(DestinationFault::NotEnoughArguments));
-            }
-            exactly(1)?;
-            let index = number(arguments[0])?;
-            needs_wildcards()?;
-            Ok(Piece::Token(place(index)?))
+
+    /// The token that the source's wildcard number `number` stands for; numbers below 1 mean the first token.
+    fn position(&self, number: i64, token: &str) -> Result<usize, TransformError> {
+        if !self.has_wildcards {
+            return Err(TransformError::new(OUT_OF_RANGE, token));
         }
-        "partition" | "Partition" => {
-            let count = number(arguments[0])?;
-            let of: Vec<i64> = arguments[1..].iter().map(|one| number(one)).collect::<Result<_, _>>()?;
-            let of = if wild { of.into_iter().map(place).collect::<Result<_, _>>()? } else { Vec::new() };
-            Ok(Piece::Partition(count, of.into_boxed_slice()))
+        self.position_of_any(number, token)
+    }
+
+    fn position_of_any(&self, number: i64, token: &str) -> Result<usize, TransformError> {
+        let Ok(number_from_one) = usize::try_from(number) else { return Ok(0) };
+        match number_from_one.checked_sub(1) {
+            None => Ok(0),
+            Some(at) => match self.wildcards.get(at) {
+                Some(position) => Ok(*position),
+                None if !self.has_wildcards => Ok(0),
+                None => Err(TransformError::new(OUT_OF_RANGE, &format!("{token}: [{number}]"))),
+            },
         }
-        name if is_called(name, &["split", "from", "left"]) => {
-            two_numbers().map(|(at, size)| Piece::SplitFromLeft(at, size))
-        }
-        name if is_called(name, &["split", "from", "right"]) => {
-            two_numbers().map(|(at, size)| Piece::SplitFromRight(at, size))
-        }
-        name if is_called(name, &["slice", "from", "left"]) => {
-            two_numbers().map(|(at, size)| Piece::SliceFromLeft(at, size))
-        }
-        name if is_called(name, &["slice", "from", "right"]) => {
-            two_numbers().map(|(at, size)| Piece::SliceFromRight(at, size))
-        }
-        "left" | "Left" => two_numbers().map(|(at, size)| Piece::Left(at, size)),
-        "right" | "Right" => two_numbers().map(|(at, size)| Piece::Right(at, size)),
-        "split" | "Split" => {
-            exactly(2)?;
-            let index = number(arguments[0])?;
-            if arguments[1].contains([' ', '.']) {
-                return Err(fault(DestinationFault::InvalidArgument));
-            }
-            needs_wildcards()?;
-            Ok(Piece::Split(place(index)?, arguments[1].as_bytes().into()))
-        }
-        "random" | "Random" => {
-            if arguments.len() != 1 {
-                return Err(fault(DestinationFault::NotEnoughArguments));
-            }
-            Ok(Piece::Random(number(arguments[0])?))
-        }
-        _ => Err(fault(DestinationFault::UnknownFunction)),
     }
 }
 
-/// Whether `name` is these words written together, each with a small or a capital first letter.
-fn is_called(name: &str, words: &[&str]) -> bool {
-    let mut rest = name;
-    for word in words {
-        let Some((head, tail)) = rest.split_at_checked(word.len()) else { return false };
-        let (first, others) = head.split_at(1);
-        if !first.eq_ignore_ascii_case(&word[..1]) || others != &word[1..] {
-            return false;
-        }
-        rest = tail;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Function {
+    Wildcard,
+    Partition,
+    SplitFromLeft,
+    SplitFromRight,
+    SliceFromLeft,
+    SliceFromRight,
+    Split,
+    Left,
+    Right,
+    Random,
+}
+
+/// Names as they may be written: where there is a capital, a small letter does as well.
+const FUNCTIONS: [(&str, Function); 10] = [
+    ("Wildcard", Function::Wildcard),
+    ("Partition", Function::Partition),
+    ("SplitFromLeft", Function::SplitFromLeft),
+    ("SplitFromRight", Function::SplitFromRight),
+    ("SliceFromLeft", Function::SliceFromLeft),
+    ("SliceFromRight", Function::SliceFromRight),
+    ("Split", Function::Split),
+    ("Left", Function::Left),
+    ("Right", Function::Right),
+    ("Random", Function::Random),
+];
+
+/// What stands between double braces.
+fn braces(token: &str) -> Option<&str> {
+    token.strip_prefix("{{")?.strip_suffix("}}").filter(|inner| !inner.is_empty())
+}
+
+/// A function's name and its arguments.
+fn call(inner: &str) -> Option<(Function, Vec<&str>)> {
+    let (name, rest) = inner.split_once('(')?;
+    let (arguments, after) = rest.rsplit_once(')')?;
+    if !after.trim().is_empty() {
+        return None;
     }
-    rest.is_empty()
+    let name = name.trim();
+    let (_, function) = FUNCTIONS.iter().find(|(known, _)| {
+        known.len() == name.len()
+            && known.bytes().zip(name.bytes()).all(|(known, given)| {
+                known == given || (known.is_ascii_uppercase() && known == given.to_ascii_uppercase())
+            })
+    })?;
+    let mut parts = arguments.split(',');
+    let first = parts.next().into_iter();
+    Some((*function, first.chain(parts.map(str::trim_start)).collect()))
+}
+
+impl Part {
+    fn append(&self, result: &mut Vec<u8>, subject: &[u8], tokens: &[&[u8]], random: u32) {
+        // A subject that matches the source has all tokens that the source has.
+        let token = |at: &usize| tokens.get(*at).copied().unwrap_or_default();
+        match self {
+            Part::Literal(text) => result.extend_from_slice(text.as_bytes()),
+            Part::Tail(from) => join(result, tokens.get(*from..).unwrap_or_default().iter().copied()),
+            Part::Token(at) => result.extend_from_slice(token(at)),
+            Part::Partition { count, tokens: chosen } => {
+                let hash = if chosen.is_empty() { fnv1a([subject]) } else { fnv1a(chosen.iter().map(token)) };
+                append_number(result, hash.checked_rem(*count).unwrap_or(0));
+            }
+            Part::Random(count) => append_number(result, random.checked_rem(*count).unwrap_or(0)),
+            Part::SplitFromLeft(at, size) => match split_at(token(at), *size) {
+                Some((left, right)) => join(result, [left, right]),
+                None => result.extend_from_slice(token(at)),
+            },
+            Part::SplitFromRight(at, size) => {
+                let token = token(at);
+                match split_at(token, token.len().saturating_sub(*size)) {
+                    Some((left, right)) if *size > 0 => join(result, [left, right]),
+                    _ => result.extend_from_slice(token),
+                }
+            }
+            Part::SliceFromLeft(at, size) => match split_at(token(at), *size) {
+                Some(_) => join(result, token(at).chunks(*size)),
+                None => result.extend_from_slice(token(at)),
+            },
+            Part::SliceFromRight(at, size) => match split_at(token(at), *size) {
+                Some(_) => {
+                    let (odd, even) = token(at).split_at(token(at).len() % size);
+                    let odd = Some(odd).filter(|odd| !odd.is_empty());
+                    join(result, odd.into_iter().chain(even.chunks(*size)));
+                }
+                None => result.extend_from_slice(token(at)),
+            },
+            Part::Left(at, size) => {
+                result.extend_from_slice(split_at(token(at), *size).map_or(token(at), |(left, _)| left));
+            }
+            Part::Right(at, size) => {
+                let token = token(at);
+                match split_at(token, token.len().saturating_sub(*size)) {
+                    Some((_, right)) if *size > 0 => result.extend_from_slice(right),
+                    _ => result.extend_from_slice(token),
+                }
+            }
+            Part::Split(at, delimiter) => append_split(result, token(at), delimiter.as_bytes()),
+        }
+    }
+}
+
+/// Both sides of a place inside the text; `None` at its ends and beyond.
+fn split_at(text: &[u8], at: usize) -> Option<(&[u8], &[u8])> {
+    (at > 0 && at < text.len()).then(|| text.split_at(at))
+}
+
+fn join<'a>(result: &mut Vec<u8>, pieces: impl IntoIterator<Item = &'a [u8]>) {
+    for (at, piece) in pieces.into_iter().enumerate() {
+        if at > 0 {
+            result.push(b'.');
+        }
+        result.extend_from_slice(piece);
+    }
+}
+
+/// The pieces between delimiters, empty ones left out so that no token is empty.
+fn append_split(result: &mut Vec<u8>, token: &[u8], delimiter: &[u8]) {
+    let mut rest = token;
+    let mut is_first = true;
+    while !rest.is_empty() {
+        let found = if delimiter.is_empty() {
+            // Between all characters.
+            let next = (1..rest.len()).find(|at| rest[*at] & 0xC0 != 0x80);
+            next.map(|at| (at, at))
+        } else {
+            rest.windows(delimiter.len())
+                .position(|window| window == delimiter)
+                .map(|at| (at, at + delimiter.len()))
+        };
+        let (piece, after) = match found {
+            Some((end, next)) => (&rest[..end], &rest[next..]),
+            None => (rest, &rest[rest.len()..]),
+        };
+        if !piece.is_empty() {
+            if !is_first {
+                result.push(b'.');
+            }
+            result.extend_from_slice(piece);
+            is_first = false;
+        }
+        rest = after;
+    }
+}
+
+fn append_number(result: &mut Vec<u8>, number: u32) {
+    result.extend_from_slice(number.to_string().as_bytes());
+}
+
+fn fnv1a<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u32 {
+    pieces
+        .into_iter()
+        .flatten()
+        .fold(0x811C_9DC5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn functions_do_what_the_documentation_says() {
-        // source, destination, subject, result
-        let table = [
-            ("foo.*", "bar.$1", "foo.a", "bar.a"),
-            ("foo.*.*", "bar.{{wildcard(2)}}.{{ Wildcard( 1 ) }}", "foo.a.b", "bar.b.a"),
-            ("foo.>", "bar.>", "foo.a.b", "bar.a.b"),
-            ("", "x.>", "a.b", "x.a.b"),
-            (">", ">", "a.b", "a.b"),
-            ("*.>", "$1.z.>", "q.r.s", "q.z.r.s"),
-            ("foo", "bar", "foo", "bar"),
-            ("foo.*.*", "foo.$1.{{partition(10,1,2)}}", "foo.baz.bar", "foo.baz.9"),
-            ("*", "{{partition(10)}}", "foo", "3"),
-            ("*", "{{splitfromleft(1,3)}}", "12345", "123.45"),
-            ("*", "{{SplitFromRight(1,3)}}", "12345", "12.345"),
-            ("*", "{{slicefromleft(1,3)}}", "1234567890", "123.456.789.0"),
-            ("*", "{{slicefromright(1,3)}}", "1234567890", "1.234.567.890"),
-            ("*", "{{split(1,-)}}", "-abc-def--ghi-", "abc.def.ghi"),
-            ("*", "{{left(1,2)}}.{{right(1,2)}}", "abcd", "ab.cd"),
-            ("*", "{{left(1,9)}}", "abcd", "abcd"),
-            ("*", "$x.$", "a", "$x.$"),
-        ];
-        for (source, destination, subject, result) in table {
-            let transform = Transform::new(source.as_bytes(), destination.as_bytes());
-            let transform = transform.unwrap_or_else(|error| panic!("{source} {destination}: {error}"));
-            let applied = transform.apply(subject.as_bytes(), 7);
-            assert_eq!(
-                applied.as_deref().map(String::from_utf8_lossy).as_deref(),
-                Some(result),
-                "{source} {destination}"
-            );
+    fn subjects_are_transformed() {
+        for (source, destination, subject, result) in [
+            ("foo.*.*", "req.$2.$1", "foo.A.B", Some("req.B.A")),
+            ("foo.*", "bar.{{wildcard(1)}}", "foo.x", Some("bar.x")),
+            ("foo.*", "bar.{{ Wildcard( 1 ) }}", "foo.x", Some("bar.x")),
+            ("foo.*", "bar.$1", "baz.x", None),
+            ("foo.>", "bar.>", "foo.a.b", Some("bar.a.b")),
+            ("", "foo.>", "a.b", Some("foo.a.b")),
+            (">", ">", "a.b", Some("a.b")),
+            ("a", "b", "a", Some("b")),
+            ("a", "$JS.x", "a", Some("$JS.x")),
+            ("*", "{{splitfromleft(1,3)}}", "12345", Some("123.45")),
+            ("*", "{{SplitFromRight(1,3)}}", "12345", Some("12.345")),
+            ("*", "{{SliceFromLeft(1,2)}}", "12345", Some("12.34.5")),
+            ("*", "{{SliceFromRight(1,2)}}", "12345", Some("1.23.45")),
+            ("*", "{{SliceFromLeft(1,9)}}", "12345", Some("12345")),
+            ("*", "{{split(1,-)}}", "-a--b-c-", Some("a.b.c")),
+            ("*", "{{left(1,2)}}", "12345", Some("12")),
+            ("*", "{{right(1,2)}}", "12345", Some("45")),
+            ("*", "{{right(1,0)}}", "12345", Some("12345")),
+            ("*", "x.{{random(10)}}", "a", Some("x.7")),
+            ("*.*", "{{partition(10,1,2)}}", "foo.bar", Some("0")),
+            ("*", "{{partition(0,1)}}", "foo", Some("0")),
+        ] {
+            let transform = Transform::parse(source, destination)
+                .unwrap_or_else(|error| panic!("{destination}: {error}"));
+            let given = transform
+                .apply(subject.as_bytes(), 17)
+                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            assert_eq!(given.as_deref(), result, "{source} -> {destination}");
         }
     }
 
     #[test]
-    fn what_does_not_match_is_not_transformed() {
-        let transform = Transform::new(b"foo.*", b"bar.$1").ok();
-        assert_eq!(transform.and_then(|transform| transform.apply(b"foo.a.b", 0)), None);
-    }
-
-    #[test]
-    fn faults_have_the_texts_of_the_original() {
-        let table = [
+    fn what_is_no_transform_is_refused() {
+        for (source, destination, refusal) in [
             ("foo.*", "bar.*", "invalid subject"),
             ("foo.>", "bar", "invalid subject"),
+            ("foo..a", "bar", "invalid subject"),
+            ("foo", "bar.$1", "invalid mapping destination: wildcard index out of range in $1"),
             ("foo.*", "bar.$2", "invalid mapping destination: wildcard index out of range in $2: [2]"),
+            ("*", "{{bogus(1)}}", "invalid mapping destination: unknown function in {{bogus(1)}}"),
             (
-                "foo",
-                "bar.{{wildcard(1)}}",
-                "invalid mapping destination: wildcard index out of range in {{wildcard(1)}}",
-            ),
-            (
-                "foo.*",
-                "bar.{{wildcard()}}",
+                "*",
+                "{{wildcard()}}",
                 "invalid mapping destination: not enough arguments passed to the function in {{wildcard()}}",
             ),
             (
-                "foo.*",
-                "bar.{{wildcard(1,2)}}",
+                "*",
+                "{{wildcard(1,2)}}",
                 "invalid mapping destination: too many arguments passed to the function in {{wildcard(1,2)}}",
             ),
             (
-                "foo.*",
-                "bar.{{split(1)}}",
+                "*",
+                "{{wildcard(x)}}",
+                "invalid mapping destination: function argument is invalid or in the wrong format in {{wildcard(x)}}",
+            ),
+            (
+                "*",
+                "{{split(1)}}",
                 "invalid mapping destination: not enough arguments passed to the function in {{split(1)}}",
             ),
-            (
-                "foo.*",
-                "bar.{{left(1,x)}}",
-                "invalid mapping destination: function argument is invalid or in the wrong format in {{left(1,x)}}",
-            ),
-            (
-                "foo.*",
-                "bar.{{nothing(1)}}",
-                "invalid mapping destination: unknown function in {{nothing(1)}}",
-            ),
-        ];
-        for (source, destination, text) in table {
-            let error = Transform::new(source.as_bytes(), destination.as_bytes()).err();
-            assert_eq!(error.map(|error| error.to_string()).as_deref(), Some(text), "{source} {destination}");
+        ] {
+            assert_eq!(
+                Transform::parse(source, destination).map(|_| ()).map_err(|e| e.to_string()),
+                Err(refusal.to_owned())
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(source in "[a*>.]{0,8}", destination in "[a*>.${}()1-9,wildcrpton ]{0,24}", subject in "[a-cé.]{1,10}") {
+            if let Ok(transform) = Transform::parse(&source, &destination) {
+                let _ = transform.apply(subject.as_bytes(), 5);
+            }
+            let _ = validate_mapping(&source, &destination);
         }
     }
 }

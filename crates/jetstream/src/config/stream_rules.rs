@@ -13,7 +13,7 @@ use super::name::{
 use super::{Limits, Placement, StreamConfig, StreamSource, SubjectTransform};
 use crate::api::{ApiError, ErrorCode};
 use crate::duration;
-use crate::transform::{Transform, validate_mapping};
+use sonata_subject::transform::{Transform, validate_mapping};
 
 const SECOND: i64 = 1_000_000_000;
 const SHORTEST: i64 = 100_000_000;

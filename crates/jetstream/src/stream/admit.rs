@@ -25,6 +25,10 @@ pub struct Incoming<'a> {
 /// Headers may be no longer, bytes.
 const HEADERS_MAX: usize = 64 * 1024 - 1;
 
+/// Committed bytes that wait to be written to segments; beyond it publishers are told to slow down. Far more than a disk
+/// that works ever leaves waiting.
+const UNWRITTEN_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 /// What the headers of a publish make of it.
 #[derive(Debug, Default)]
 struct Terms {
@@ -89,6 +93,9 @@ impl Machine {
         }
         if let Some(cause) = &self.failed {
             return Err(super::refused_error(&crate::outgoing::Refused::Failed(cause.clone())).into());
+        }
+        if self.store.unwritten_bytes() > UNWRITTEN_BYTES_MAX {
+            return Err(ErrorCode::StreamTooManyRequests.into());
         }
         if config.mirror.is_some() {
             return Err(Refusal::Silence);

@@ -28,13 +28,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use sonata_store::Store;
+use sonata_subject::transform::Transform;
 
 use crate::api::error::ApiError;
 use crate::config::StreamConfig;
 use crate::consumer::{Consumer, Scene};
 use crate::outgoing::{Interest, Log, Publish};
 use crate::record::Record;
-use crate::transform::Transform;
 
 pub use admit::Incoming;
 pub use direct::DirectGet;

@@ -82,7 +82,8 @@ impl Recovering {
     ) -> Result<(), String> {
         let lane = folder.rsplit_once('.').and_then(|(_, lane)| u64::from_str_radix(lane, 16).ok());
         let lane = lane.ok_or("its name does not end in a number")?;
-        let options = sonata_store::Options { id: lane, ..sonata_store::Options::default() };
+        let options =
+            sonata_store::Options { id: lane, unwritten_bytes_max: u64::MAX, ..sonata_store::Options::default() };
         let opened = Store::open(disk.clone(), folder, options).map_err(|error| error.to_string())?;
         for damage in &opened.damage {
             logger.write(

@@ -254,5 +254,11 @@ pub(super) fn folder_of(name: &str, lane: u64) -> String {
 }
 
 pub(super) fn options_of(config: &StreamConfig, lane: u64) -> Options {
-    Options { id: lane, compression: config.compression == Compression::S2, ..Options::default() }
+    Options {
+        id: lane,
+        compression: config.compression == Compression::S2,
+        // What was committed is applied whatever the disk does; publishers are held off instead.
+        unwritten_bytes_max: u64::MAX,
+        ..Options::default()
+    }
 }
