@@ -94,12 +94,13 @@ impl Run<'_> {
         if subscription.is_closed() {
             return false;
         }
+        let mut taken = false;
         for span in spans {
             let text = if span.scratch { scratch } else { self.input };
             let tail = &text[span.tail.clone()];
             let message = &tail[tail.len() - span.message_bytes - 2..tail.len() - 2];
             let (headers, payload) = message.split_at(span.header_bytes);
-            service.receive(
+            taken |= service.receive(
                 &Inbound {
                     subscription,
                     account: self.account,
@@ -118,7 +119,7 @@ impl Run<'_> {
         if !worker.services.iter().any(same) {
             worker.services.push(subscription.clone());
         }
-        true
+        taken
     }
 
     fn deliver_plain(&self, worker: &mut Worker, spans: &[Span], scratch: &[u8]) -> bool {

@@ -23,8 +23,9 @@ const OUTBOX_BYTES_KEPT: usize = 1024 * 1024;
 
 /// A receiver within the server.
 pub trait Service: Send + Sync {
-    /// Takes one message. Called on the publisher's thread: it must neither block nor take long.
-    fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox);
+    /// Takes one message. Called on the publisher's thread: it must neither block nor take long. False when the message
+    /// concerns nothing that the service has: a requester is then told that there are no responders.
+    fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox) -> bool;
 
     /// The batch that called [`Service::receive`] is through.
     fn settle(&self, outbox: &mut Outbox);

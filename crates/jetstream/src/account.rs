@@ -94,6 +94,8 @@ pub struct Account {
     pub usage: Arc<Usage>,
     limits: RwLock<AccountLimits>,
     streams: RwLock<BTreeMap<Arc<str>, Arc<Stream>>>,
+    /// Who follows whom: followers by the name of their origin.
+    pub(crate) followers: RwLock<BTreeMap<String, Vec<std::sync::Weak<Stream>>>>,
     /// Requests to the API.
     pub api_total: AtomicU64,
     /// Those that were refused.
@@ -116,6 +118,7 @@ impl Account {
             usage: Usage::new(limits.max_memory, limits.max_storage, Some(server)),
             limits: RwLock::new(limits),
             streams: RwLock::default(),
+            followers: RwLock::default(),
             api_total: AtomicU64::new(0),
             api_errors: AtomicU64::new(0),
         })

@@ -4,6 +4,7 @@
 //! turn) it asks of [`World`]; what it has to say it gives to [`Publish`]. The time is an argument.
 
 mod consumers;
+mod following;
 mod streams;
 
 use std::fmt;
@@ -17,7 +18,6 @@ use sonata_store::Store;
 use crate::account::{Account, Usage};
 use crate::ack;
 use crate::api::error::{ApiError, ErrorCode};
-use crate::api::request;
 use crate::api::response::{
     API_LEVEL, AccountInfoReply, Body, ConsumerPeerEvacuateReply, ConsumerPeerRemoveReply,
     ConsumerStepDownReply, Response, StreamCancelMoveReply, StreamPeerEvacuateReply, StreamPeerRemoveReply,
@@ -169,16 +169,20 @@ impl Node {
         for subject in &config.subjects {
             self.world.subscribe(account.id, subject, stream.lane);
         }
+        self.note_followed(account, &stream);
         self.after(&stream);
         true
     }
 
     /// Sees to what the stream wishes after its lock was held.
     pub fn after(&self, stream: &Arc<Stream>) {
-        let (wishes, watched) = {
+        let (wishes, watched, stored) = {
             let mut machine = stream.lock();
-            (machine.take_turn_wish(), machine.take_watched())
+            (machine.take_turn_wish(), machine.take_watched(), machine.take_stored())
         };
+        if stored {
+            self.wake_followers(stream);
+        }
         if let Some(subjects) = watched {
             self.world.watch(stream, subjects);
         }
@@ -201,13 +205,11 @@ impl Node {
         let refusal = level_is_too_high.then(|| ApiError::from(ErrorCode::RequiredApiLevel));
         let answered = match operation {
             Operation::ConsumerNext { .. } | Operation::DirectGet { .. } => {
-                return self.handle_quickly(account, &operation, request, out);
+                self.handle_quickly(account, &operation, request, out);
+                return;
             }
             _ if operation.is_of_system() => return,
             Operation::Info => self.answer(refusal, account, out, reply, |_| {
-                if !request::is_empty(request.payload) {
-                    return Err(ErrorCode::NotEmptyRequest.into());
-                }
                 let info = account.info(&self.settings.domain);
                 Ok(Some(Response::done(AccountInfoReply { info: Some(info) }).encode()))
             }, error::<AccountInfoReply>),
@@ -335,30 +337,46 @@ impl Node {
         matches!(operation, Operation::ConsumerNext { .. })
     }
 
-    /// Answers pull requests and direct gets.
+    /// Whether there is somebody to answer: direct gets are asked of the stream itself.
+    pub fn answers(&self, account: &Account, operation: &Operation<'_>) -> bool {
+        match operation {
+            Operation::DirectGet { stream, .. } => account.stream(stream).is_ok_and(|stream| {
+                let machine = stream.lock();
+                machine.config().allow_direct || machine.config().mirror_direct
+            }),
+            _ => true,
+        }
+    }
+
+    /// Answers pull requests and direct gets; false when there is nobody to ask.
     pub fn handle_quickly(
         &self,
         account: &Account,
         operation: &Operation<'_>,
         request: Request<'_>,
         out: &mut dyn Publish,
-    ) {
-        if request.reply.is_empty() {
-            return;
-        }
+    ) -> bool {
         match operation {
             Operation::ConsumerNext { stream, consumer } => {
-                let Ok(found) = account.stream(stream) else { return };
+                let Ok(found) = account.stream(stream) else { return false };
+                if request.reply.is_empty() {
+                    return true;
+                }
                 let level = header::get_str(request.headers, name::REQUIRED_API_LEVEL).map(str::parse::<u32>);
                 if level.is_some_and(|level| !level.is_ok_and(|level| level <= API_LEVEL)) {
                     let status = crate::status::Status::RequiredApiLevel.block();
-                    return out.publish(Outgoing::status(request.reply, status));
+                    out.publish(Outgoing::status(request.reply, status));
+                    return true;
                 }
-                found.lock().pull(consumer, request.reply, request.payload, request.now, out);
+                let known = found.lock().pull(consumer, request.reply, request.payload, request.now, out);
                 self.after(&found);
+                known
             }
             Operation::DirectGet { stream, subject } => {
-                let Ok(found) = account.stream(stream) else { return };
+                let Ok(found) = account.stream(stream) else { return false };
+                if request.reply.is_empty() {
+                    return true;
+                }
                 let get = DirectGet::parse(
                     *subject,
                     request.headers,
@@ -366,41 +384,43 @@ impl Node {
                     self.settings.batch_bytes_max,
                 );
                 let mut machine = found.lock();
-                if !machine.config().allow_direct && !machine.config().mirror_direct {
-                    return;
-                }
                 match get {
                     Ok(get) => machine.direct_get(&get, request.reply, out),
                     Err(status) => out.publish(Outgoing::status(request.reply, status.block())),
                 }
+                true
             }
-            _ => {}
+            _ => true,
         }
     }
 
-    /// Takes an acknowledgement, from its subject.
-    pub fn acknowledge(&self, account: &Account, request: Request<'_>, out: &mut dyn Publish) {
-        let Some(delivery) = ack::parse(request.subject) else { return };
+    /// Takes an acknowledgement, from its subject; false when there is no such consumer.
+    pub fn acknowledge(&self, account: &Account, request: Request<'_>, out: &mut dyn Publish) -> bool {
+        let Some(delivery) = ack::parse(request.subject) else { return false };
         let (Ok(stream), Ok(consumer)) =
             (std::str::from_utf8(delivery.stream), std::str::from_utf8(delivery.consumer))
         else {
-            return;
+            return false;
         };
-        let Ok(found) = account.stream(stream) else { return };
+        let Ok(found) = account.stream(stream) else { return false };
         let reply = (!request.reply.is_empty()).then_some(request.reply);
-        found.lock().acknowledge(consumer, &delivery, request.payload, reply, request.now, out);
+        let known =
+            found.lock().acknowledge(consumer, &delivery, request.payload, reply, request.now, out);
         self.after(&found);
+        known
     }
 
-    /// Takes an answer of flow control, from its subject.
-    pub fn flow_control(&self, account: &Account, request: Request<'_>, out: &mut dyn Publish) {
-        let Some((stream, consumer)) = ack::parse_flow_control(request.subject) else { return };
+    /// Takes an answer of flow control, from its subject; false when there is no such consumer.
+    pub fn flow_control(&self, account: &Account, request: Request<'_>, out: &mut dyn Publish) -> bool {
+        let Some((stream, consumer)) = ack::parse_flow_control(request.subject) else { return false };
         let (Ok(stream), Ok(consumer)) = (std::str::from_utf8(stream), std::str::from_utf8(consumer)) else {
-            return;
+            return false;
         };
-        let Ok(found) = account.stream(stream) else { return };
-        found.lock().flow_control(consumer, request.subject, request.headers, request.now, out);
+        let Ok(found) = account.stream(stream) else { return false };
+        let known =
+            found.lock().flow_control(consumer, request.subject, request.headers, request.now, out);
         self.after(&found);
+        known
     }
 
     /// Tells that requests were dropped because too many waited.
@@ -427,11 +447,17 @@ impl Node {
         if self.settings.strict { Mode::Strict } else { Mode::Lenient }
     }
 
-    fn read<'de, T: serde::de::DeserializeOwned + Default>(&self, payload: &'de [u8]) -> Result<T, ApiError> {
-        if request::is_empty(payload) {
-            return Ok(T::default());
-        }
+    /// Reads a body that must be one.
+    fn read<T: serde::de::DeserializeOwned>(&self, payload: &[u8]) -> Result<T, ApiError> {
         json::decode(payload, self.mode()).map_err(|error| ErrorCode::InvalidJson.with(error))
+    }
+
+    /// Reads a body that may be missing: whatever does not begin like JSON counts as missing.
+    fn read_optional<T: serde::de::DeserializeOwned + Default>(&self, payload: &[u8]) -> Result<T, ApiError> {
+        match payload.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n')) {
+            Some(b'{' | b'[') => self.read(payload),
+            _ => Ok(T::default()),
+        }
     }
 }
 
@@ -452,8 +478,8 @@ fn not_yet(what: &str) -> Answered {
 /// Refuses what of a configuration this server cannot do yet.
 fn check_supported(config: &StreamConfig) -> Result<(), ApiError> {
     let missing = [
-        (config.mirror.is_some(), "mirror"),
-        (!config.sources.is_empty(), "sources"),
+        (config.mirror.iter().chain(&config.sources).any(|source| source.external.is_some()), "external"),
+        (config.mirror.iter().chain(&config.sources).any(|source| source.consumer.is_some()), "consumer of a source"),
         (config.allow_msg_counter, "allow_msg_counter"),
         (config.allow_atomic, "allow_atomic"),
         (config.allow_batched, "allow_batched"),

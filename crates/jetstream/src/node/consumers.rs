@@ -77,7 +77,7 @@ impl Node {
     }
 
     pub(super) fn consumer_names(&self, account: &Account, stream: &str, request: Request<'_>) -> Answered {
-        let said: ListConsumers = self.read(request.payload)?;
+        let said: ListConsumers = self.read_optional(request.payload)?;
         let names = account.stream(stream)?.lock().consumer_names();
         let offset = usize::try_from(said.offset).unwrap_or(0).min(names.len());
         let body = ConsumerNamesReply {
@@ -94,7 +94,7 @@ impl Node {
         request: Request<'_>,
         out: &mut dyn Publish,
     ) -> Answered {
-        let said: ListConsumers = self.read(request.payload)?;
+        let said: ListConsumers = self.read_optional(request.payload)?;
         let found = account.stream(stream)?;
         let mut machine = found.lock();
         let names = machine.consumer_names();
@@ -150,7 +150,7 @@ impl Node {
         request: Request<'_>,
         out: &mut dyn Publish,
     ) -> Answered {
-        let said: PauseConsumer = self.read(request.payload)?;
+        let said: PauseConsumer = self.read_optional(request.payload)?;
         let found = account.stream(stream)?;
         found.lock().pause_consumer(consumer, said.pause_until, request.reply, request.now, out)?;
         self.after(&found);
@@ -165,7 +165,7 @@ impl Node {
         request: Request<'_>,
         out: &mut dyn Publish,
     ) -> Answered {
-        let said: UnpinConsumer = self.read(request.payload)?;
+        let said: UnpinConsumer = self.read_optional(request.payload)?;
         if said.group.is_empty() {
             return Err(ErrorCode::ConsumerInvalidGroupName.into());
         }
@@ -183,7 +183,7 @@ impl Node {
         request: Request<'_>,
         out: &mut dyn Publish,
     ) -> Answered {
-        let said: ResetConsumer = self.read(request.payload)?;
+        let said: ResetConsumer = self.read_optional(request.payload)?;
         let found = account.stream(stream)?;
         found.lock().reset_consumer(consumer, said.seq, request.reply, request.now, out)?;
         self.after(&found);

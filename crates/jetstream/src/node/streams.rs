@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Answered, Node, Request, check_supported};
 use crate::account::Account;
 use crate::advisory::Action;
-use crate::api::error::ErrorCode;
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::request::{
     self, ConfigureStream, DeleteMessage, GetMessage, ListStreams, Purge, StreamInfoRequest,
 };
@@ -13,6 +13,7 @@ use crate::api::response::{
     LIST_MAX, MessageGetReply, NAMES_MAX, Page, Response, StreamCreateReply, StreamDeleteReply,
     StreamInfoReply, StreamListReply, StreamNamesReply,
 };
+use crate::config::StreamConfig;
 use crate::outgoing::Publish;
 use crate::stream::{Header, Machine, Parts, Stream};
 
@@ -35,6 +36,7 @@ impl Node {
         let limits = account.limits(self.settings().limits);
         let mut config = said.config.create(&limits, said.pedantic)?;
         check_supported(&config)?;
+        self.inherit(account, &mut config)?;
         config.stamp();
         if let Ok(known) = account.stream(stream) {
             let machine = known.lock();
@@ -101,6 +103,7 @@ impl Node {
         let mut new = old.update(said.config, &limits, said.pedantic)?;
         check_supported(&new)?;
         new.stamp();
+        check_consumer_limits(&old, &new, &found)?;
         account.check_beside(&new, false)?;
         for subject in new.subjects.iter().filter(|subject| !old.subjects.contains(subject)) {
             self.world.subscribe(account.id, subject, found.lane);
@@ -110,6 +113,7 @@ impl Node {
         for subject in dropped.subjects.iter().filter(|subject| !kept.subjects.contains(subject)) {
             self.world.unsubscribe(account.id, subject, found.lane);
         }
+        self.note_followed(account, &found);
         self.after(&found);
         logged.map(|()| None)
     }
@@ -156,7 +160,7 @@ impl Node {
     }
 
     pub(super) fn stream_names(&self, account: &Account, request: Request<'_>) -> Answered {
-        let said: ListStreams = self.read(request.payload)?;
+        let said: ListStreams = self.read_optional(request.payload)?;
         let streams = self.filtered(account, &said.subject);
         let offset = usize::try_from(said.offset).unwrap_or(0).min(streams.len());
         let body = StreamNamesReply {
@@ -167,7 +171,7 @@ impl Node {
     }
 
     pub(super) fn stream_list(&self, account: &Account, request: Request<'_>) -> Answered {
-        let said: ListStreams = self.read(request.payload)?;
+        let said: ListStreams = self.read_optional(request.payload)?;
         let streams = self.filtered(account, &said.subject);
         let offset = usize::try_from(said.offset).unwrap_or(0).min(streams.len());
         let infos = streams.iter().skip(offset).take(LIST_MAX).map(|stream| stream.lock().info(request.now));
@@ -180,7 +184,7 @@ impl Node {
     }
 
     pub(super) fn stream_info(&self, account: &Account, stream: &str, request: Request<'_>) -> Answered {
-        let said: StreamInfoRequest = self.read(request.payload)?;
+        let said: StreamInfoRequest = self.read_optional(request.payload)?;
         let found = account.stream(stream)?;
         let (info, page) = found.lock().detailed_info(&said, request.now)?;
         Ok(Some(Response::done(StreamInfoReply { page, info: Some(info) }).encode()))
@@ -193,7 +197,7 @@ impl Node {
         request: Request<'_>,
         out: &mut dyn Publish,
     ) -> Answered {
-        let said: Purge = self.read(request.payload)?;
+        let said: Purge = self.read_optional(request.payload)?;
         if said.seq > 0 && said.keep > 0 {
             return Err(ErrorCode::BadRequest.into());
         }
@@ -229,5 +233,32 @@ impl Node {
         found.lock().request_delete(&said, request.reply, request.now, out)?;
         self.after(&found);
         Ok(None)
+    }
+}
+
+/// Limits for consumers may not be lowered below what consumers already say.
+fn check_consumer_limits(old: &StreamConfig, new: &StreamConfig, stream: &Stream) -> Result<(), ApiError> {
+    let (was, is) = (old.consumer_limits, new.consumer_limits);
+    let threshold = is.inactive_threshold > 0 && is.inactive_threshold != was.inactive_threshold;
+    let pending = is.max_ack_pending > 0 && is.max_ack_pending != was.max_ack_pending;
+    if !threshold && !pending {
+        return Ok(());
+    }
+    let machine = stream.lock();
+    let beyond: Vec<&str> = machine
+        .consumers
+        .values()
+        .filter(|consumer| {
+            is.inactive_threshold > 0 && consumer.config.inactive_threshold > is.inactive_threshold
+                || is.max_ack_pending > 0 && consumer.config.max_ack_pending > is.max_ack_pending
+        })
+        .map(|consumer| &*consumer.name)
+        .collect();
+    match beyond.is_empty() {
+        true => Ok(()),
+        false => {
+            Err(ErrorCode::StreamUpdate
+                .with(format_args!("change to limits violates consumers: {}", beyond.join(", "))))
+        }
     }
 }

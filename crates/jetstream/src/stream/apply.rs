@@ -181,6 +181,10 @@ impl Machine {
             };
             self.lifetimes.insert(sequence, ends_at);
         }
+        if flags & publish_flag::SOURCED > 0 {
+            self.note_sourced(headers);
+        }
+        self.stored = true;
         self.roll_up(flags, subject, sequence, now, out);
         let mut wanted = false;
         for consumer in self.consumers.values_mut() {

@@ -102,6 +102,7 @@ impl Machine {
         put_bytes(&mut out, &self.last_message_id);
         self.dedupe.save(&mut out);
         self.lifetimes.save(&mut out);
+        self.save_following(&mut out);
         put_number(&mut out, self.consumers.len() as u64);
         let mut state = Vec::new();
         for consumer in self.consumers.values() {
@@ -130,6 +131,7 @@ impl Machine {
         machine.last_message_id = reader.bytes()?.into();
         machine.dedupe = Dedupe::load(&mut reader)?;
         machine.lifetimes = Lifetimes::load(&mut reader)?;
+        machine.load_following(&mut reader)?;
         let config = machine.config.clone();
         for _ in 0..reader.count(1)? {
             let consumer = Consumer::load(reader.bytes()?, &config, &mut machine.store)?;

@@ -43,8 +43,8 @@ impl Machine {
             state: self.state(),
             domain: self.domain.to_string(),
             cluster: None,
-            mirror: None,
-            sources: Vec::new(),
+            mirror: self.mirror_info(now),
+            sources: self.source_infos(now),
             alternates: Vec::<StreamAlternate>::new(),
             ts: Timestamp(now),
         }

@@ -14,6 +14,7 @@ mod apply;
 mod checkpoint;
 mod dedupe;
 mod direct;
+mod following;
 mod in_flight;
 mod info;
 mod lifetime;
@@ -38,6 +39,7 @@ use crate::record::Record;
 
 pub use admit::Incoming;
 pub use direct::DirectGet;
+pub use following::{Portion, Want};
 pub use checkpoint::Header;
 pub use turn::{Next, Work, WorkDone};
 
@@ -114,6 +116,10 @@ pub struct Machine {
     dedupe: Dedupe,
     lifetimes: Lifetimes,
     last_message_id: Box<[u8]>,
+    /// The mirror's origin, or the sources.
+    following: Vec<following::Following>,
+    /// Something was stored since followers were last told.
+    stored: bool,
     pub(crate) consumers: BTreeMap<Arc<str>, Consumer>,
     /// Names by number.
     consumer_names: BTreeMap<u64, Arc<str>>,
@@ -236,6 +242,8 @@ impl Machine {
             dedupe: Dedupe::default(),
             lifetimes: Lifetimes::default(),
             last_message_id: Box::default(),
+            following: Vec::new(),
+            stored: false,
             consumers: BTreeMap::new(),
             consumer_names: BTreeMap::new(),
             next_consumer: 1,
@@ -267,6 +275,7 @@ impl Machine {
                 .map_err(|error| crate::api::error::ErrorCode::StreamTransformInvalidDestination.with(error))
         };
         let config = self.config.clone();
+        self.compile_following(&config)?;
         self.transform = config.subject_transform.as_ref().map(|it| of(&it.src, &it.dest)).transpose()?;
         self.republish = config.republish.as_ref().map(|it| of(&it.src, &it.dest)).transpose()?;
         self.acknowledgement = match self.domain.is_empty() {
@@ -280,6 +289,11 @@ impl Machine {
     /// From now on records become durable like this. A machine that is being restored is told when all is replayed.
     pub fn set_commit(&mut self, commit: Commit) {
         self.commit = commit;
+    }
+
+    /// Whether something was stored since this was last asked.
+    pub fn take_stored(&mut self) -> bool {
+        std::mem::take(&mut self.stored)
     }
 
     /// Configuration.
@@ -376,6 +390,7 @@ impl Machine {
         }
         self.assigned = self.store.state().last_sequence;
         self.expiring = 0;
+        self.rewind_following();
     }
 
     /// The log writes again. What consumers have been told since is logged anew.

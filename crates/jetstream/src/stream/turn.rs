@@ -101,7 +101,7 @@ impl Machine {
         }
     }
 
-    /// Takes an acknowledgement. True when the stream should have a turn.
+    /// Takes an acknowledgement; false when there is no such consumer.
     pub fn acknowledge(
         &mut self,
         consumer: &str,
@@ -110,16 +110,17 @@ impl Machine {
         reply: Option<&[u8]>,
         now: i64,
         out: &mut dyn Publish,
-    ) {
+    ) -> bool {
         let settled = Settled {
             stream: delivery.stream_sequence,
             consumer: delivery.consumer_sequence,
             count: delivery.deliveries,
         };
-        self.with_consumer(consumer, now, out, |consumer, scene| {
+        let known = self.with_consumer(consumer, now, out, |consumer, scene| {
             consumer.handle_ack(scene, payload, settled, reply);
         });
         self.wants_turn = true;
+        known.is_some()
     }
 
     /// Takes a pull request; false when there is no such consumer.
@@ -138,7 +139,7 @@ impl Machine {
         known.is_some()
     }
 
-    /// Takes the answer to a question of flow control.
+    /// Takes the answer to a question of flow control; false when there is no such consumer.
     pub fn flow_control(
         &mut self,
         consumer: &str,
@@ -146,11 +147,12 @@ impl Machine {
         headers: &[u8],
         now: i64,
         out: &mut dyn Publish,
-    ) {
-        self.with_consumer(consumer, now, out, |consumer, scene| {
+    ) -> bool {
+        let known = self.with_consumer(consumer, now, out, |consumer, scene| {
             consumer.handle_flow_control(scene, subject, headers);
         });
         self.wants_turn = true;
+        known.is_some()
     }
 
     /// Interest in a deliver subject may have changed.

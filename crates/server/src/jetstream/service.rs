@@ -18,10 +18,10 @@ pub(super) struct StreamService {
 }
 
 impl Service for StreamService {
-    fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox) {
-        let Some(jetstream) = self.jetstream.upgrade() else { return };
+    fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox) -> bool {
+        let Some(jetstream) = self.jetstream.upgrade() else { return false };
         if self.handle.stream.is_deleted() {
-            return;
+            return false;
         }
         let incoming = Incoming {
             subject: message.subject,
@@ -32,6 +32,7 @@ impl Service for StreamService {
         let now = jetstream.clock.unix_ns(message.now_ns);
         let mut post = jetstream.post(&self.handle.home, outbox);
         self.handle.stream.lock().receive(incoming, now, &mut post);
+        true
     }
 
     fn settle(&self, _outbox: &mut Outbox) {
@@ -53,8 +54,8 @@ const ACKNOWLEDGEMENT: u64 = 2;
 const FLOW_CONTROL: u64 = 3;
 
 impl Service for AccountService {
-    fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox) {
-        let Some(jetstream) = self.jetstream.upgrade() else { return };
+    fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox) -> bool {
+        let Some(jetstream) = self.jetstream.upgrade() else { return false };
         let request = Request {
             subject: message.subject,
             reply: message.reply.unwrap_or_default(),
@@ -65,19 +66,23 @@ impl Service for AccountService {
         let account = &self.home.account;
         match message.subscription.token() {
             ACKNOWLEDGEMENT => {
-                jetstream.node.acknowledge(account, request, &mut jetstream.post(&self.home, outbox));
+                jetstream.node.acknowledge(account, request, &mut jetstream.post(&self.home, outbox))
             }
             FLOW_CONTROL => {
-                jetstream.node.flow_control(account, request, &mut jetstream.post(&self.home, outbox));
+                jetstream.node.flow_control(account, request, &mut jetstream.post(&self.home, outbox))
             }
             _ => {
-                let Some(operation) = Operation::parse(request.subject) else { return };
+                // Unknown requests are heard, but not answered, as in the original.
+                let Some(operation) = Operation::parse(request.subject) else { return true };
                 if Node::is_quick(&operation) {
                     let mut post = jetstream.post(&self.home, outbox);
-                    jetstream.node.handle_quickly(account, &operation, request, &mut post);
-                } else {
+                    return jetstream.node.handle_quickly(account, &operation, request, &mut post);
+                }
+                let answers = jetstream.node.answers(account, &operation);
+                if answers {
                     jetstream.requests.push(&self.home, &operation, &request);
                 }
+                answers
             }
         }
     }

@@ -112,8 +112,11 @@ impl JetStream {
             }
             handle.stream.begin_turn();
             let mut slow = false;
+            let mut following = false;
             let next = self.with_worker(|worker| {
                 let now = self.clock.now_unix_ns();
+                following =
+                    self.node.follow(&handle.stream, now, &mut self.post(&handle.home, worker.outbox()));
                 let next = {
                     let mut post = self.post(&handle.home, worker.outbox());
                     let mut machine = handle.stream.lock();
@@ -131,6 +134,7 @@ impl JetStream {
             });
             self.journal.kick();
             match next {
+                Next::Idle if following => self.again(&handle),
                 Next::Idle => {}
                 Next::More | Next::Disk if !slow => self.again(&handle),
                 Next::More | Next::Disk => {

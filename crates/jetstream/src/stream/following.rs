@@ -1,0 +1,416 @@
+//! Mirrors and sources: a stream that takes its messages from others.
+//!
+//! A follower reads its origins' messages by itself, in portions, when it has a turn; an origin only says that it has stored
+//! something. What is taken goes through the follower's own log like everything else. How far a source has come stands in
+//! the `Nats-Stream-Source` header of each message and in the checkpoint; a mirror has its origin's sequences.
+
+use sonata_store::{Error, Filter, Message};
+use sonata_subject::transform::Transform;
+
+use super::{After, Extra, Machine, in_flight};
+use crate::api::error::{ApiError, ErrorCode};
+use crate::api::response::SourceInfo;
+use crate::config::{StreamConfig, StreamSource};
+use crate::header::{self, name};
+use crate::map::HashMap;
+use crate::outgoing::Publish;
+use crate::record::{self, Malformed, Reader, Record, publish_flag, put_bytes, put_number};
+
+/// Messages that are taken in one portion, and their bytes.
+const PORTION_MESSAGES: usize = 256;
+const PORTION_BYTES: usize = 1024 * 1024;
+
+/// Records on their way into the log beyond which nothing more is taken.
+const IN_FLIGHT_MAX: u64 = 4096;
+
+/// One origin of a stream.
+#[derive(Debug)]
+pub(crate) struct Following {
+    source: StreamSource,
+    is_mirror: bool,
+    transforms: Vec<Transform>,
+    filter: Filter,
+    /// The origin's sequence that is looked at next; 0 when that is still to be found out.
+    next: u64,
+    /// The same for what has been applied: nothing before it will be needed again. `applied <= next`, or `next` is 0.
+    applied: u64,
+    /// Identity of the origin that `next` is about; 0 is none yet.
+    origin: u64,
+    /// Messages that the origin has and this stream does not.
+    lag: u64,
+    /// When something was last heard of the origin, ns since 1970.
+    heard_at: Option<i64>,
+    error: Option<ApiError>,
+}
+
+/// What a follower wants to read of an origin.
+#[derive(Debug, Clone)]
+pub struct Want {
+    index: usize,
+    /// The origin's name.
+    pub name: String,
+    next: u64,
+    origin: u64,
+    filter: Filter,
+    start_sequence: u64,
+    start_time: Option<i64>,
+}
+
+/// What was read of an origin.
+#[derive(Debug)]
+pub struct Portion {
+    messages: Vec<Message>,
+    /// Identity of the origin.
+    origin: u64,
+    /// The first sequence that has not been looked at.
+    next: u64,
+    /// The origin's last sequence.
+    last: u64,
+    /// Messages beyond this portion.
+    lag: u64,
+}
+
+impl Following {
+    fn new(source: &StreamSource, is_mirror: bool) -> Result<Self, ApiError> {
+        let transforms = source.subject_transforms.iter().map(|transform| {
+            let destination = if transform.dest.is_empty() { &transform.src } else { &transform.dest };
+            Transform::parse(&transform.src, destination)
+                .map_err(|error| ErrorCode::SourceInvalidTransformDestination.with(error))
+        });
+        let transforms = transforms.collect::<Result<Vec<_>, _>>()?;
+        let filter = match (&*source.filter_subject, source.subject_transforms.is_empty()) {
+            ("", true) => Filter::all(),
+            ("", false) => {
+                Filter::new(source.subject_transforms.iter().map(|transform| match &*transform.src {
+                    "" => ">",
+                    src => src,
+                }))
+            }
+            (filter, _) => Filter::new([filter]),
+        };
+        Ok(Self {
+            source: source.clone(),
+            is_mirror,
+            transforms,
+            filter,
+            next: 0,
+            applied: 0,
+            origin: 0,
+            lag: 0,
+            heard_at: None,
+            error: None,
+        })
+    }
+
+    /// What tells one source from another: the header of its messages begins with it.
+    fn key(&self) -> (String, String, String) {
+        let join = |parts: Vec<&str>| {
+            let text = parts.join("\u{c}");
+            if text.is_empty() { ">".to_owned() } else { text }
+        };
+        if self.source.subject_transforms.is_empty() {
+            let filter =
+                if self.source.filter_subject.is_empty() { ">" } else { &self.source.filter_subject };
+            return (self.source.name.clone(), filter.to_owned(), ">".to_owned());
+        }
+        let of = |pick: fn(&crate::config::SubjectTransform) -> &str| {
+            join(
+                self.source
+                    .subject_transforms
+                    .iter()
+                    .map(pick)
+                    .map(|text| if text.is_empty() { ">" } else { text })
+                    .collect(),
+            )
+        };
+        (self.source.name.clone(), of(|transform| &transform.src), of(|transform| &transform.dest))
+    }
+
+    fn subject(&self, subject: &[u8], random: u32) -> Vec<u8> {
+        let transformed = self.transforms.iter().find_map(|transform| transform.apply(subject, random));
+        transformed.unwrap_or_else(|| subject.to_vec())
+    }
+}
+
+impl Machine {
+    /// Takes over the origins of the configuration; those that are as before go on where they are.
+    pub(super) fn compile_following(&mut self, config: &StreamConfig) -> Result<(), ApiError> {
+        let mirror = config.mirror.iter().map(|source| Following::new(source, true));
+        let sources = config.sources.iter().map(|source| Following::new(source, false));
+        let mut following = mirror.chain(sources).collect::<Result<Vec<_>, _>>()?;
+        for new in &mut following {
+            if let Some(old) =
+                self.following.iter().find(|old| old.is_mirror == new.is_mirror && old.key() == new.key())
+            {
+                (new.next, new.applied, new.origin) = (old.next, old.applied, old.origin);
+                (new.lag, new.heard_at) = (old.lag, old.heard_at);
+            }
+        }
+        self.following = following;
+        Ok(())
+    }
+
+    /// What the stream wants to read of others; nothing when it has enough to write down.
+    pub fn wants(&self) -> Vec<Want> {
+        if self.in_flight.messages() > IN_FLIGHT_MAX || self.failed.is_some() {
+            return Vec::new();
+        }
+        let want = |(index, following): (usize, &Following)| Want {
+            index,
+            name: following.source.name.clone(),
+            // A mirror goes on behind its last message.
+            next: match following.is_mirror && self.assigned > 0 && following.next > 0 {
+                true => following.next.max(self.assigned + 1),
+                false => following.next,
+            },
+            origin: following.origin,
+            filter: following.filter.clone(),
+            start_sequence: following.source.opt_start_seq,
+            start_time: following.source.opt_start_time.map(|time| time.0),
+        };
+        self.following.iter().enumerate().map(want).collect()
+    }
+
+    /// Names of the streams that this one follows.
+    pub fn origins(&self) -> Vec<String> {
+        self.following.iter().map(|following| following.source.name.clone()).collect()
+    }
+
+    /// Reads what a follower wants. Called on the origin.
+    ///
+    /// # Errors
+    /// When the store cannot read.
+    pub fn read_for(&mut self, want: &Want) -> Result<Portion, Error> {
+        let state = self.store.state();
+        let known = want.next > 0 && want.origin == self.lane;
+        let mut next = match want.start_time {
+            _ if known => want.next,
+            Some(time) => self.store.sequence_at(time)?,
+            None => want.start_sequence,
+        };
+        next = next.max(state.first_sequence).max(1);
+        let mut portion =
+            Portion { messages: Vec::new(), origin: self.lane, next, last: state.last_sequence, lag: 0 };
+        let mut bytes = 0;
+        while portion.messages.len() < PORTION_MESSAGES && bytes < PORTION_BYTES {
+            match self.store.next_message(&want.filter, portion.next) {
+                Ok(Some(message)) => {
+                    bytes += message.payload.len() + message.headers.len();
+                    portion.next = message.sequence + 1;
+                    portion.messages.push(message);
+                }
+                Ok(None) => {
+                    portion.next = portion.next.max(state.last_sequence + 1);
+                    return Ok(portion);
+                }
+                // Counted as lost where it was; the follower has a gap.
+                Err(Error::Damaged { sequence }) => portion.next = portion.next.max(sequence + 1),
+                Err(error) => return Err(error),
+            }
+        }
+        portion.lag = self.store.pending(&want.filter, portion.next)?;
+        Ok(portion)
+    }
+
+    /// Takes what was read. True when there is more to read at once.
+    pub fn take(&mut self, want: &Want, portion: Portion, now: i64, out: &mut dyn Publish) -> bool {
+        let Some(following) = self.following.get_mut(want.index) else { return false };
+        if following.source.name != want.name {
+            // The configuration has changed meanwhile.
+            return true;
+        }
+        following.heard_at = Some(now);
+        following.error = None;
+        following.lag = portion.lag;
+        following.origin = portion.origin;
+        let is_mirror = following.is_mirror;
+        for message in &portion.messages {
+            let taken = match is_mirror {
+                true => self.take_mirrored(want.index, message, now, out),
+                false => self.take_sourced(want.index, message, now, out),
+            };
+            if !taken {
+                return false;
+            }
+        }
+        let settled = self.in_flight.is_empty();
+        if let Some(following) = self.following.get_mut(want.index) {
+            following.next = portion.next;
+            if settled {
+                following.applied = portion.next;
+            }
+        }
+        if is_mirror && portion.lag == 0 && self.assigned < portion.last {
+            // What the origin has deleted at its end counts here as well.
+            let last = portion.last;
+            if self.commit(&Record::Advance { last }, None, After::Nothing, now, out).is_ok() {
+                self.assigned = last;
+            }
+        }
+        portion.lag > 0
+    }
+
+    /// The origin cannot be read now.
+    pub fn note_origin_error(&mut self, want: &Want, error: ApiError) {
+        if let Some(following) = self.following.get_mut(want.index) {
+            following.error = Some(error);
+        }
+    }
+
+    fn take_mirrored(&mut self, index: usize, message: &Message, now: i64, out: &mut dyn Publish) -> bool {
+        if message.sequence <= self.assigned {
+            return true;
+        }
+        let subject = self.following[index].subject(&message.subject, message.sequence as u32);
+        let ttl = self.config.allow_msg_ttl && header::has(&message.headers, name::TTL);
+        let flags = publish_flag::MIRRORED | if ttl { publish_flag::TTL } else { 0 };
+        let record = record::Publish {
+            flags,
+            sequence: message.sequence,
+            timestamp: message.timestamp,
+            subject: &subject,
+            headers: &message.headers,
+            payload: &message.payload,
+        };
+        self.log_taken(record, None, now, out)
+    }
+
+    fn take_sourced(&mut self, index: usize, message: &Message, now: i64, out: &mut dyn Publish) -> bool {
+        let following = &self.following[index];
+        let subject = following.subject(&message.subject, message.sequence as u32);
+        let (stream, filters, destinations) = following.key();
+        let mut headers = message.headers.to_vec();
+        header::remove(&mut headers, name::STREAM_SOURCE);
+        let original = String::from_utf8_lossy(&message.subject);
+        let source = format!("{stream} {} {filters} {destinations} {original}", message.sequence);
+        header::append(&mut headers, name::STREAM_SOURCE, source.as_bytes());
+        let id = header::get(&headers, name::MSG_ID).map(Box::<[u8]>::from);
+        if let Some(id) = &id {
+            self.dedupe.expire(now.saturating_sub(self.config.duplicate_window));
+            if self.dedupe.find(id).or_else(|| self.in_flight.find_id(id)).is_some() {
+                return true;
+            }
+        }
+        let mut flags = publish_flag::SOURCED;
+        if id.is_some() {
+            flags |= publish_flag::MESSAGE_ID;
+        }
+        if self.config.allow_msg_ttl && header::has(&headers, name::TTL) {
+            flags |= publish_flag::TTL;
+        }
+        if self.config.allow_rollup_hdrs && !self.config.deny_purge {
+            flags |= match header::get(&headers, name::ROLLUP) {
+                Some(b"sub") => publish_flag::ROLLUP_SUBJECT,
+                Some(b"all") => publish_flag::ROLLUP_ALL,
+                _ => 0,
+            };
+        }
+        let record = record::Publish {
+            flags,
+            sequence: self.assigned + 1,
+            timestamp: now,
+            subject: &subject,
+            headers: &headers,
+            payload: &message.payload,
+        };
+        self.log_taken(record, id, now, out)
+    }
+
+    fn log_taken(
+        &mut self,
+        record: record::Publish<'_>,
+        id: Option<Box<[u8]>>,
+        now: i64,
+        out: &mut dyn Publish,
+    ) -> bool {
+        let before = self.assigned;
+        let bytes = self.accounting().bytes(record.subject.len(), record.headers.len(), record.payload.len());
+        let message =
+            in_flight::Message { subject: record.subject.into(), id, sequence: record.sequence, bytes };
+        self.assigned = record.sequence;
+        let after = After::Published { reply: Box::default(), extra: Extra::None };
+        let logged = self.commit(&Record::Publish(record), Some(message), after, now, out);
+        if logged.is_err() {
+            self.assigned = before;
+        }
+        logged.is_ok()
+    }
+
+    /// A message of a source was applied: that source goes on behind it, also after a restart.
+    pub(super) fn note_sourced(&mut self, headers: &[u8]) {
+        let Some(text) = header::get_str(headers, name::STREAM_SOURCE) else { return };
+        let mut fields = text.split(' ');
+        let (Some(stream), Some(sequence)) = (fields.next(), fields.next()) else { return };
+        let (filters, destinations) = (fields.next().unwrap_or(">"), fields.next().unwrap_or(">"));
+        let Ok(sequence) = sequence.parse::<u64>() else { return };
+        let found = self.following.iter_mut().find(|following| {
+            let (name, from, to) = following.key();
+            !following.is_mirror && name == stream && from == filters && to == destinations
+        });
+        if let Some(following) = found {
+            following.applied = following.applied.max(sequence + 1);
+            following.next = following.next.max(sequence + 1);
+        }
+    }
+
+    /// The log has lost what was on its way: it is taken again.
+    pub(super) fn rewind_following(&mut self) {
+        for following in &mut self.following {
+            following.next = following.applied;
+        }
+    }
+
+    pub(super) fn mirror_info(&self, now: i64) -> Option<SourceInfo> {
+        self.following.iter().find(|following| following.is_mirror).map(|following| info(following, now))
+    }
+
+    pub(super) fn source_infos(&self, now: i64) -> Vec<SourceInfo> {
+        self.following
+            .iter()
+            .filter(|following| !following.is_mirror)
+            .map(|following| info(following, now))
+            .collect()
+    }
+
+    pub(super) fn save_following(&self, out: &mut Vec<u8>) {
+        put_number(out, self.following.len() as u64);
+        for following in &self.following {
+            let (name, filters, destinations) = following.key();
+            put_bytes(out, name.as_bytes());
+            put_bytes(out, filters.as_bytes());
+            put_bytes(out, destinations.as_bytes());
+            put_number(out, following.origin);
+            put_number(out, following.applied);
+        }
+    }
+
+    pub(super) fn load_following(&mut self, reader: &mut Reader<'_>) -> Result<(), Malformed> {
+        let mut known: HashMap<(String, String, String), (u64, u64)> = HashMap::default();
+        for _ in 0..reader.count(5)? {
+            let mut text = || {
+                let bytes = reader.bytes()?;
+                std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Malformed)
+            };
+            let key = (text()?, text()?, text()?);
+            known.insert(key, (reader.number()?, reader.number()?));
+        }
+        for following in &mut self.following {
+            if let Some((origin, next)) = known.get(&following.key()) {
+                (following.origin, following.next, following.applied) = (*origin, *next, *next);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn info(following: &Following, now: i64) -> SourceInfo {
+    SourceInfo {
+        name: following.source.name.clone(),
+        external: following.source.external.clone(),
+        lag: following.lag,
+        active: following.heard_at.map_or(-1, |at| now.saturating_sub(at).max(0)),
+        error: following.error.clone(),
+        filter_subject: following.source.filter_subject.clone(),
+        subject_transforms: following.source.subject_transforms.clone(),
+    }
+}
