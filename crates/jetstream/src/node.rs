@@ -32,6 +32,8 @@ use crate::stream::{Commit, DirectGet, Header, Stream};
 
 /// What the node needs of the world around it. Calls are made without any stream's lock.
 pub trait World: Send + Sync {
+    /// The stream is put to work: its log, its turns and its timers are the world's from now on.
+    fn begin(&self, stream: &Arc<Stream>);
     /// Messages on `subject` are the stream's from now on.
     fn subscribe(&self, account: u32, subject: &str, lane: u64);
     /// They are not any more.
@@ -165,6 +167,7 @@ impl Node {
             return false;
         }
         self.lanes.write().insert(stream.lane, stream.clone());
+        self.world.begin(&stream);
         let config = stream.lock().config().clone();
         for subject in &config.subjects {
             self.world.subscribe(account.id, subject, stream.lane);
@@ -195,7 +198,6 @@ impl Node {
     /// that asks, is for [`Node::handle_quickly`].
     pub fn handle(&self, account: &Account, request: Request<'_>, out: &mut dyn Publish) {
         let Some(operation) = Operation::parse(request.subject) else { return };
-        account.api_total.fetch_add(1, Ordering::Relaxed);
         let reply = request.reply;
         if reply.is_empty() {
             return;
@@ -215,6 +217,8 @@ impl Node {
             }, error::<AccountInfoReply>),
             operation => self.handle_asset(refusal, account, operation, request, out),
         };
+        // After the answer: what it says of requests is about those before.
+        account.api_total.fetch_add(1, Ordering::Relaxed);
         if !answered {
             account.api_errors.fetch_add(1, Ordering::Relaxed);
         }

@@ -290,7 +290,7 @@ impl Machine {
         let store = &mut self.store;
         let all = Filter::all();
         // What cannot be read now is looked at again when it fires.
-        self.schedules.retain(|sequence| !matches!(store.next(&all, sequence), Ok(next) if next != Some(sequence)));
+        self.schedules.retain(|sequence| store.next(&all, sequence).map_or(true, |next| next == Some(sequence)));
     }
 
     /// Publishes what is due.

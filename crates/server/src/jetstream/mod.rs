@@ -197,7 +197,6 @@ impl JetStream {
             machine.begin(now);
             let (messages, consumers) = (machine.state().messages, machine.consumer_names().len());
             let stream = Stream::new(home.account.id, machine);
-            self.register(&home, &stream);
             if !self.node.adopt(&home.account, stream.clone()) {
                 self.log(
                     Level::Error,

@@ -63,16 +63,17 @@ impl ServerWorld {
 }
 
 impl World for ServerWorld {
+    fn begin(&self, stream: &Arc<Stream>) {
+        if let Some(jetstream) = self.jetstream()
+            && let Some(home) = jetstream.home(stream.account)
+        {
+            jetstream.register(&home, stream);
+        }
+    }
+
     fn subscribe(&self, account: u32, subject: &str, lane: u64) {
         let (Some(jetstream), Some(account)) = (self.jetstream(), self.account(account)) else { return };
-        let Some(handle) = jetstream.handle(lane).or_else(|| {
-            // A stream that was just made is registered when it first subscribes.
-            let stream = jetstream.node.lane(lane)?;
-            jetstream.register(&jetstream.home(stream.account)?, &stream);
-            jetstream.handle(lane)
-        }) else {
-            return;
-        };
+        let Some(handle) = jetstream.handle(lane) else { return };
         let service = Arc::new(StreamService { jetstream: Arc::downgrade(&jetstream), handle });
         let subscription = Arc::new(Subscription::of_service(
             jetstream.connection.clone(),
