@@ -152,6 +152,12 @@ impl Process {
         self.child.wait().unwrap()
     }
 
+    /// Ends it as a crash would: at once, whatever it is doing.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
