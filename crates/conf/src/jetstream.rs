@@ -223,7 +223,7 @@ fn parse_size(text: &str) -> Result<i64, &'static str> {
 /// The sentence about a domain that cannot be part of subjects, if it is one.
 pub(crate) fn domain_fault(domain: &str) -> Option<String> {
     let subject = format!("$JS.{domain}.API.>");
-    if !sonata_subject::classify(subject.as_bytes()).is_ok() {
+    if sonata_subject::classify(subject.as_bytes()).is_err() {
         return Some(format!("invalid domain name: derived {subject:?} is not a valid subject"));
     }
     domain.contains(['.', '*', '>']).then(|| "invalid domain name: may not contain ., * or >".to_owned())

@@ -31,6 +31,11 @@ pub fn is_message(frame: &[u8]) -> bool {
     frame.starts_with(b"MSG ") || frame.starts_with(b"HMSG ")
 }
 
+/// The id of the subscription that a message is delivered to; `None` for other frames.
+pub fn subscription(frame: &[u8]) -> Option<&[u8]> {
+    is_message(frame).then(|| frame.split(|&byte| byte == b' ').nth(2)).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -141,18 +141,26 @@ fn cases(options: &Options) -> Result<(Vec<Case>, usize), WireError> {
     Ok((cases, skipped))
 }
 
-/// `area/name` of every script below `folder`, sorted.
+/// `area/name` of every script below `folder`, sorted; an area may hold others.
 pub fn names(folder: &Path) -> Result<Vec<String>, WireError> {
     let mut names = Vec::new();
     for area in entries(folder)? {
-        for file in entries(&folder.join(&area))? {
-            if let Some(name) = file.strip_suffix(".txt").filter(|name| !name.ends_with(".sonata")) {
-                names.push(format!("{area}/{name}"));
-            }
-        }
+        names_in(folder, &area, &mut names)?;
     }
     names.sort();
     Ok(names)
+}
+
+fn names_in(folder: &Path, area: &str, names: &mut Vec<String>) -> Result<(), WireError> {
+    for entry in entries(&folder.join(area))? {
+        let path = format!("{area}/{entry}");
+        if folder.join(&path).is_dir() {
+            names_in(folder, &path, names)?;
+        } else if let Some(name) = path.strip_suffix(".txt").filter(|name| !name.ends_with(".sonata")) {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(())
 }
 
 fn entries(folder: &Path) -> Result<Vec<String>, WireError> {

@@ -16,6 +16,7 @@ pub mod escape;
 pub mod frame;
 pub mod identity;
 pub mod judge;
+pub mod message;
 pub mod normal;
 pub mod pki;
 pub mod play;

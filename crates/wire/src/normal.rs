@@ -1,6 +1,6 @@
-//! Blanks what a server makes up, and nothing else, so that two recordings of the same behaviour are the same text.
+//! Blanks what a server makes up in INFO, and nothing else, so that two recordings of the same behaviour are the same text.
 //!
-//! Only INFO carries such values. Its fields keep their order and presence, but for the commit of the build, which not
+//! What messages carry of that kind is the matter of [`crate::message`]. INFO's fields keep their order and presence, but for the commit of the build, which not
 //! every build knows; a made-up value becomes `"*"`. An INFO that is then equal to [`USUAL`] is written as
 //! `INFO {usual}`, which keeps scripts readable; one script records the whole.
 
@@ -23,8 +23,12 @@ const USUAL: &str = concat!(
     "\r\n"
 );
 
-/// What [`USUAL`] is written as.
+/// What [`USUAL`] is written as, and the same of a server with JetStream.
 const USUAL_SHORT: &str = "INFO {usual} \r\n";
+const USUAL_JETSTREAM_SHORT: &str = "INFO {usual, jetstream} \r\n";
+
+/// The field that JetStream adds.
+const JETSTREAM_FIELD: &str = r#""jetstream":true,"#;
 
 /// The frame with made-up values blanked; `port` is the one the server listens on.
 ///
@@ -42,7 +46,12 @@ pub fn normal(frame: &[u8], port: u16, whole: bool) -> Vec<u8> {
         })
         .collect();
     let text = format!("INFO {{{}}}{end}", blanked.join(","));
-    if text == USUAL && !whole { USUAL_SHORT.into() } else { text.into() }
+    match text.replacen(JETSTREAM_FIELD, "", 1) {
+        _ if whole => text.into(),
+        plain if plain != USUAL => text.into(),
+        plain if plain == text => USUAL_SHORT.into(),
+        _ => USUAL_JETSTREAM_SHORT.into(),
+    }
 }
 
 /// The JSON of an INFO and what follows it.

@@ -12,9 +12,10 @@ use crate::error::WireError;
 use crate::escape;
 use crate::frame;
 use crate::identity;
+use crate::message::{self, MadeUp};
 use crate::normal;
 use crate::pki::Pki;
-use crate::script::{Client, Order, ReceiveBuffer, Script, Step};
+use crate::script::{Client, Greeting, Order, ReceiveBuffer, Script, Step};
 use crate::server::{Reload, Server};
 
 /// How long a client waits for a frame or a close. Larger than every interval a script configures, and than the first
@@ -36,13 +37,18 @@ pub struct Transcript {
 /// [`WireError`] when the server does not start or the script uses a client before it is connected.
 pub fn play(script: &Script, program: &Path, pki: &Pki, folder: &Path) -> Result<Transcript, WireError> {
     let config = substitute(&script.config, pki)?;
-    let args: Vec<String> = script.args.iter().map(|arg| pki.substitute(arg)).collect();
-    let server = Server::start(program, &args, &config, folder)?;
+    let mut args: Vec<String> = script.args.iter().map(|arg| pki.substitute(arg)).collect();
+    if script.jetstream {
+        args.extend(["-js".to_owned(), "-sd".to_owned(), folder.join("store").display().to_string()]);
+    }
+    let start = || Server::start(program, &args, &config, folder);
     let mut stage = Stage {
         script,
         pki,
-        server,
+        server: start()?,
+        start: &start,
         clients: BTreeMap::new(),
+        made_up: MadeUp::new(script),
         text: script.header.clone(),
         timed_out: false,
     };
@@ -67,23 +73,52 @@ struct Stage<'a> {
     script: &'a Script,
     pki: &'a Pki,
     server: Server,
+    start: &'a dyn Fn() -> Result<Server, WireError>,
     clients: BTreeMap<Client, Connection>,
+    made_up: MadeUp,
     text: String,
     timed_out: bool,
 }
 
 /// Where a read ends.
 enum End<'a> {
+    /// So many frames that begin so.
     Frames(u32, &'a [u8]),
+    /// So many messages for the answers of requests.
+    Answers(u32),
     Close,
 }
+
+impl End<'_> {
+    /// How many frames of which kind end the reading, if any do.
+    fn is_met_by(&self, frame: &[u8]) -> Option<u32> {
+        match self {
+            End::Frames(times, prefix) => frame.starts_with(prefix).then_some(*times),
+            End::Answers(times) => {
+                (frame::subscription(frame) == Some(ANSWERS_SID.as_bytes())).then_some(*times)
+            }
+            End::Close => None,
+        }
+    }
+}
+
+/// The subscription for answers to requests; its subject is `_R.` with the client's name.
+const ANSWERS_SID: &str = "R";
+
+/// What client libraries say: headers, and no word about every line that was right.
+const USUAL_CONNECT: &str =
+    r#"CONNECT {"verbose":false,"pedantic":false,"headers":true,"no_responders":true}"#;
 
 impl Stage<'_> {
     fn perform(&mut self, step: &Step, line: usize) -> Result<(), WireError> {
         match step {
-            Step::Connect(name) => {
+            Step::Connect(name, greeting) => {
                 if self.dial(name, ReceiveBuffer::Usual) {
                     self.read_and_write_down(name, &End::Frames(1, b"INFO "), Order::AsReceived, line)?;
+                    if *greeting == Greeting::Usual {
+                        let text = format!("{USUAL_CONNECT}\r\nSUB _R.{name} {ANSWERS_SID}\r\n");
+                        self.client(name, line)?.send(text.as_bytes());
+                    }
                 }
                 Ok(())
             }
@@ -102,9 +137,16 @@ impl Stage<'_> {
             }
             Step::Send(name, text) => {
                 let text = identity::substitute(text, self.client(name, line)?.nonce())?;
-                let bytes = escape::decode(&text).map_err(|reason| self.broken(line, reason))?;
+                let bytes = self.decode(&text, line)?;
                 self.client(name, line)?.send(&bytes);
                 Ok(())
+            }
+            Step::Request(name, times, text) => {
+                let (subject, payload) = text.split_once(' ').unwrap_or((text, ""));
+                let (subject, payload) = (self.decode(subject, line)?, self.decode(payload, line)?);
+                let bytes = request(&subject, &format!("_R.{name}"), &payload);
+                self.client(name, line)?.send(&bytes);
+                self.read_and_write_down(name, &End::Answers(*times), Order::AsReceived, line)
             }
             Step::Raw(name, bytes) => {
                 self.client(name, line)?.send(bytes);
@@ -152,7 +194,21 @@ impl Stage<'_> {
                 }
                 Ok(())
             }
+            Step::Restarts => {
+                self.clients.clear();
+                self.server.signal("TERM")?;
+                match self.server.wait_for_end() {
+                    Some(_) => self.server = (self.start)()?,
+                    None => self.time_out("server"),
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// The bytes of a text in a script, with the names that servers made up in place of theirs.
+    fn decode(&self, text: &str, line: usize) -> Result<Vec<u8>, WireError> {
+        escape::decode(&self.made_up.restore(text)).map_err(|reason| self.broken(line, reason))
     }
 
     /// Whether the server accepted.
@@ -217,11 +273,9 @@ impl Stage<'_> {
         loop {
             match client.receive(deadline) {
                 Received::Frame(frame) => {
-                    if let End::Frames(times, prefix) = end
-                        && frame.starts_with(prefix)
-                    {
+                    if let Some(times) = end.is_met_by(&frame) {
                         met += 1;
-                        if met == *times {
+                        if met == times {
                             return Ok((frames, Received::Frame(frame)));
                         }
                     }
@@ -254,7 +308,10 @@ impl Stage<'_> {
     }
 
     fn frame(&mut self, name: &str, frame: &[u8]) {
-        let frame = normal::normal(frame, self.server.port(), self.script.whole_info);
+        let frame = match frame::is_message(frame) {
+            true => message::normal(frame, &mut self.made_up),
+            false => normal::normal(frame, self.server.port(), self.script.whole_info),
+        };
         self.answer(&format!("{name}< {}", escape::encode(&frame)));
     }
 
@@ -273,6 +330,22 @@ impl Stage<'_> {
     }
 }
 
+/// A message to `subject` that asks for answers, with headers if it begins with some.
+fn request(subject: &[u8], reply: &str, message: &[u8]) -> Vec<u8> {
+    let (verb, sizes) = match header_length(message) {
+        Some(headers) => ("HPUB", format!("{headers} {}", message.len())),
+        None => ("PUB", message.len().to_string()),
+    };
+    let line_end = format!(" {reply} {sizes}\r\n");
+    [verb.as_bytes(), b" ", subject, line_end.as_bytes(), message, b"\r\n"].concat()
+}
+
+/// Bytes of the headers that a message begins with, their last empty line included.
+fn header_length(message: &[u8]) -> Option<usize> {
+    let end = message.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
+    message.starts_with(b"NATS/1.0").then_some(end)
+}
+
 /// Sorts every run of messages; other frames keep their places.
 fn sort_messages(frames: &mut [Vec<u8>]) {
     for run in frames.chunk_by_mut(|a, b| frame::is_message(a) && frame::is_message(b)) {
@@ -282,4 +355,22 @@ fn sort_messages(frames: &mut [Vec<u8>]) {
 
 fn deadline() -> Instant {
     Instant::now() + STEP_PATIENCE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_say_the_sizes_of_headers_and_payload() {
+        for (message, expected) in [
+            ("", "PUB a _R.A 0\r\n\r\n"),
+            ("hi", "PUB a _R.A 2\r\nhi\r\n"),
+            ("NATS/1.0", "PUB a _R.A 8\r\nNATS/1.0\r\n"),
+            ("NATS/1.0\r\nA: b\r\n\r\nhi", "HPUB a _R.A 18 20\r\nNATS/1.0\r\nA: b\r\n\r\nhi\r\n"),
+        ] {
+            let bytes = request(b"a", "_R.A", message.as_bytes());
+            assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+        }
+    }
 }

@@ -17,6 +17,8 @@ pub struct Script {
     pub args: Vec<String>,
     /// Text of the configuration file, empty when there is none.
     pub config: String,
+    /// Whether the server runs with JetStream in an empty folder.
+    pub jetstream: bool,
     /// Whether INFO is recorded whole, even when it is the usual one.
     pub whole_info: bool,
     /// Everything behind the header, in order.
@@ -39,14 +41,17 @@ pub struct Line {
 /// Something to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// `A connect`: opens a connection and reads the first INFO.
-    Connect(Client),
+    /// `A connect`: opens a connection and reads the first INFO. `A connect usual` then says what client libraries say.
+    Connect(Client, Greeting),
     /// `A dial`: opens a connection and reads nothing. `A dial small` keeps the receive buffer small.
     Dial(Client, ReceiveBuffer),
     /// `A tls …`: the TLS handshake on an open connection.
     Secure(Client, TlsChoice),
     /// `A> …`: writes, in one piece; still with names of keys, decoded when sent.
     Send(Client, String),
+    /// `A request [N] <subject> [payload]`: publishes with a reply subject and reads up to the N-th answer. A payload that
+    /// begins with `NATS/1.0` has headers; it is decoded when sent, as with `A>`.
+    Request(Client, u32, String),
     /// `A raw <hex>`: writes bytes given in hexadecimal.
     Raw(Client, Vec<u8>),
     /// `A sync`: sends PING and reads up to the PONG; `A sync sorted` puts the messages read into order.
@@ -65,10 +70,21 @@ pub enum Step {
     Reload(String),
     /// `server ends`: waits until the server process has ended.
     Ends,
+    /// `server restarts`: ends the server, closes all clients, and starts it anew with the folder it had.
+    Restarts,
 }
 
 /// A client's name, capital letters.
 pub type Client = String;
+
+/// What a client says once it is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    /// Nothing: the script does.
+    None,
+    /// CONNECT with headers and without `+OK`, and SUB for answers to requests.
+    Usual,
+}
 
 /// How large the kernel may make the buffer of unread bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +133,7 @@ impl Script {
             title: title.to_owned(),
             args: Vec::new(),
             config: String::new(),
+            jetstream: false,
             whole_info: false,
             lines: Vec::new(),
             header: format!("# {title}\n"),
@@ -128,6 +145,8 @@ impl Script {
                 script.args = args.split_whitespace().map(str::to_owned).collect();
             } else if line == "info: whole" {
                 script.whole_info = true;
+            } else if line == "jetstream: on" {
+                script.jetstream = true;
             } else if line == "config:" {
                 while let Some((_, line)) = lines.next_if(|(_, line)| line.starts_with("    ")) {
                     script.header.push_str(line);
@@ -196,6 +215,7 @@ fn parse_step(line: &str, config: String) -> Result<Option<Step>, String> {
             return Ok(Some(Step::Signal((*name).to_owned())));
         }
         ("server", ["ends"]) => return Ok(Some(Step::Ends)),
+        ("server", ["restarts"]) => return Ok(Some(Step::Restarts)),
         _ => {}
     }
     let clients: Vec<Client> = head.split('+').map(str::to_owned).collect();
@@ -207,10 +227,19 @@ fn parse_step(line: &str, config: String) -> Result<Option<Step>, String> {
     }
     let client = head.to_owned();
     let step = match words.as_slice() {
-        ["connect"] => Step::Connect(client),
+        ["connect"] => Step::Connect(client, Greeting::None),
+        ["connect", "usual"] => Step::Connect(client, Greeting::Usual),
         ["dial"] => Step::Dial(client, ReceiveBuffer::Usual),
         ["dial", "small"] => Step::Dial(client, ReceiveBuffer::Small),
         ["tls", choices @ ..] => Step::Secure(client, parse_tls(choices)?),
+        ["request", first, more @ ..] => {
+            let text = rest.strip_prefix("request ").unwrap_or_default();
+            escape::decode(text)?;
+            match (first.parse::<u32>(), more) {
+                (Ok(times), [_, ..]) => Step::Request(client, times, more.join(" ")),
+                _ => Step::Request(client, 1, text.to_owned()),
+            }
+        }
         ["raw", hex] => Step::Raw(
             client,
             data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).map_err(|error| error.to_string())?,
@@ -246,7 +275,8 @@ mod tests {
 
     const SCRIPT: &str = "# a title\nargs: -D -V\nconfig:\n    a: 1\n    b { c: 2 }\n# why\n\nA connect\nA< INFO {usual} \\r\\n\n\
         A> PUB a 0\\r\\n\\r\\n\nA until 2 PONG\nA< PONG\\r\\nA closed\nA closed\nA+B total\nA+B received 2\nreload\n    a: 2\n\
-        server reloaded\nsignal USR2\nA until -ERR 'x'\nA tls cert=ann v1.2\n";
+        server reloaded\nsignal USR2\nA until -ERR 'x'\nA tls cert=ann v1.2\n\
+        A connect usual\nA request a.b\nA request 2 a {\"b\": 1}\nserver restarts\n";
 
     #[test]
     fn answers_are_dropped_and_all_else_is_kept() {
@@ -259,7 +289,7 @@ mod tests {
         assert_eq!(
             steps,
             [
-                Step::Connect(client()),
+                Step::Connect(client(), Greeting::None),
                 Step::Send(client(), "PUB a 0\\r\\n\\r\\n".to_owned()),
                 Step::Until(client(), 2, "PONG".to_owned()),
                 Step::Total(vec![client(), "B".to_owned()]),
@@ -270,6 +300,10 @@ mod tests {
                     client(),
                     TlsChoice { certificate: Some("ann".to_owned()), version: Some("v1.2".to_owned()) }
                 ),
+                Step::Connect(client(), Greeting::Usual),
+                Step::Request(client(), 1, "a.b".to_owned()),
+                Step::Request(client(), 2, "a {\"b\": 1}".to_owned()),
+                Step::Restarts,
             ]
         );
     }
