@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::certificate::Trust;
 use crate::error::BenchError;
+use crate::jetstream::shape::JetStreamShape;
 use crate::payload::PAYLOAD_BYTES_MIN;
-use crate::shape::{Case, Shape};
+use crate::shape::{Case, Shape, Sync};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,9 +25,9 @@ pub enum Command {
     /// Measure two servers in alternation.
     Compare {
         /// The candidate, above the line of every ratio.
-        a: PathBuf,
+        a: Program,
         /// The reference, below the line.
-        b: PathBuf,
+        b: Program,
         /// With what.
         load: Load,
         /// How many runs of each.
@@ -40,11 +41,20 @@ pub enum Command {
     Help,
 }
 
+/// A program to be started, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Program {
+    /// The program.
+    pub binary: PathBuf,
+    /// What its configuration file says; empty if the defaults will do.
+    pub configuration: String,
+}
+
 /// The one server of [`Command::Run`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Subject {
     /// A program to be started.
-    Binary(PathBuf),
+    Program(Program),
     /// A server that runs already.
     Running {
         /// Where it listens.
@@ -77,6 +87,10 @@ pub struct Load {
     pub subscriptions: usize,
     /// Accounts of `accounts`.
     pub accounts: usize,
+    /// Messages of `js-restart` and `js-kill`.
+    pub restart_messages: u64,
+    /// Subjects that they are on.
+    pub restart_subjects: usize,
     /// Bytes per second that the reader of `slowreader` takes; 0 if it stops.
     pub slow_reader_bytes: usize,
     /// Where figures go as JSON.
@@ -86,7 +100,7 @@ pub struct Load {
 /// How to call this.
 pub fn help() -> String {
     let shapes: String =
-        Shape::ALL.iter().map(|shape| format!("    {:<11} {}\n", shape.name(), shape.help())).collect();
+        Shape::all().map(|shape| format!("    {:<12} {}\n", shape.name(), shape.help())).collect();
     format!(
         "Measures NATS servers over the wire and compares two of them.
 
@@ -96,13 +110,19 @@ sonata-bench compare --a BINARY --b BINARY [--pairs 5] [--check] [options]
 sonata-bench targets
 
   --a BINARY, --b BINARY  candidate and reference; ratios are A/B
+  --a-config TEXT, --b-config TEXT
+                          what their configuration files say
+  --sync MODE             what an acknowledged publish to a file stream means, by configuration, and which targets
+                          hold: default (of each server), always (B syncs always, as A does), lazy (A does not either)
   --pairs N               alternating runs of each server (5)
   --check                 exit with 1 if a ratio misses its target
+  --config TEXT           what the configuration file of run's server says
   --runs N                runs of one server (3)
   --tls-ca FILE           with --url and --tls: authority of the server's certificate
   --tls-insecure          with --url and --tls: accept any certificate
 
-  --shapes LIST           names below, tls for 1to1+tls, or all (default: all but subs)
+  --shapes LIST           names below; tls for 1to1+tls; js for JetStream's that take seconds; all
+                          (default: all of core NATS but subs)
   --sizes LIST            payload bytes, at least 16 (default: by shape)
   --seconds S             length of a run (0.8; slowreader at least 4)
   --warm-up S             length of the run before the first (0.4)
@@ -113,11 +133,13 @@ sonata-bench targets
   --idle N                connections of idle (5000)
   --subs N                subscriptions of subs (1000000)
   --accounts N            accounts of accounts (100)
+  --messages N            messages of js-restart and js-kill (500000; targets are meant for 5000000)
+  --subjects N            subjects of js-restart and js-kill (100000)
   --slow-bytes N          bytes per second the slow reader takes (0: it stops)
   --json FILE             write all figures there too
 
 Shapes:
-{shapes}    tls         1to1 over TLS
+{shapes}    tls          1to1 over TLS
 
 Exit codes: 0 done, 1 a check failed or a target was missed, 2 wrong arguments, 3 server or machine trouble.
 "
@@ -149,8 +171,12 @@ struct Options {
     url: Option<String>,
     pid: Option<u32>,
     trust: Option<Trust>,
+    config: Option<String>,
     a: Option<PathBuf>,
+    a_config: Option<String>,
     b: Option<PathBuf>,
+    b_config: Option<String>,
+    sync: Option<Sync>,
     pairs: Option<usize>,
     runs: Option<usize>,
     check: bool,
@@ -165,6 +191,8 @@ struct Options {
     idle: Option<usize>,
     subs: Option<usize>,
     accounts: Option<usize>,
+    messages: Option<u64>,
+    subjects: Option<usize>,
     slow_bytes: Option<usize>,
     json: Option<PathBuf>,
 }
@@ -189,8 +217,12 @@ impl Options {
                 "--pid" => options.pid = Some(number(&name, &value()?)?),
                 "--tls-ca" => options.trust = Some(Trust::Authority(value()?.into())),
                 "--tls-insecure" => options.trust = Some(Trust::Anyone),
+                "--config" => options.config = Some(value()?),
                 "--a" => options.a = Some(value()?.into()),
+                "--a-config" => options.a_config = Some(value()?),
                 "--b" => options.b = Some(value()?.into()),
+                "--b-config" => options.b_config = Some(value()?),
+                "--sync" => options.sync = Some(sync(&value()?)?),
                 "--pairs" => options.pairs = Some(positive(&name, &value()?)?),
                 "--runs" => options.runs = Some(positive(&name, &value()?)?),
                 "--check" => options.check = true,
@@ -205,6 +237,8 @@ impl Options {
                 "--idle" => options.idle = Some(positive(&name, &value()?)?),
                 "--subs" => options.subs = Some(positive(&name, &value()?)?),
                 "--accounts" => options.accounts = Some(positive(&name, &value()?)?),
+                "--messages" => options.messages = Some(positive(&name, &value()?)?),
+                "--subjects" => options.subjects = Some(positive(&name, &value()?)?),
                 "--slow-bytes" => options.slow_bytes = Some(number(&name, &value()?)?),
                 "--json" => options.json = Some(value()?.into()),
                 _ => return Err(usage(format!("unknown option {name}; see sonata-bench help"))),
@@ -214,11 +248,18 @@ impl Options {
     }
 
     fn into_run(self) -> Result<Command, BenchError> {
-        if self.a.is_some() || self.b.is_some() || self.pairs.is_some() || self.check {
-            return Err(usage("--a, --b, --pairs and --check belong to compare"));
+        let of_compare =
+            self.a.is_some() || self.a_config.is_some() || self.b.is_some() || self.b_config.is_some();
+        if of_compare || self.sync.is_some() || self.pairs.is_some() || self.check {
+            return Err(usage(
+                "--a, --b, their configurations, --sync, --pairs and --check belong to compare",
+            ));
         }
         let server = match (&self.server, &self.url, self.pid) {
-            (Some(binary), None, None) => Subject::Binary(binary.clone()),
+            (Some(binary), None, None) => Subject::Program(Program {
+                binary: binary.clone(),
+                configuration: self.config.clone().unwrap_or_default(),
+            }),
             (None, Some(url), Some(pid)) => Subject::Running {
                 address: resolve(url)?,
                 pid,
@@ -231,7 +272,10 @@ impl Options {
             },
             _ => return Err(usage("run needs --server BINARY, or --url HOST:PORT and --pid PID")),
         };
-        if matches!(server, Subject::Binary(_)) && self.trust.is_some() {
+        if matches!(server, Subject::Running { .. }) && self.config.is_some() {
+            return Err(usage("--config is for a server that is started here"));
+        }
+        if matches!(server, Subject::Program(_)) && self.trust.is_some() {
             return Err(usage(
                 "--tls-ca and --tls-insecure are for --url; a started server gets a certificate",
             ));
@@ -242,12 +286,20 @@ impl Options {
     fn into_compare(self) -> Result<Command, BenchError> {
         let misplaced =
             self.server.is_some() || self.url.is_some() || self.pid.is_some() || self.trust.is_some();
-        if misplaced || self.runs.is_some() {
-            return Err(usage("--server, --url, --pid, --tls-ca, --tls-insecure and --runs belong to run"));
+        if misplaced || self.config.is_some() || self.runs.is_some() {
+            return Err(usage(
+                "--server, --url, --pid, --config, --tls-ca, --tls-insecure and --runs belong to run",
+            ));
         }
         let (Some(a), Some(b)) = (self.a.clone(), self.b.clone()) else {
             return Err(usage("compare needs --a BINARY and --b BINARY"));
         };
+        let (a_sync, b_sync) = self.sync.unwrap_or_default().configurations();
+        let program = |binary, said: &Option<String>, of_sync: &str| Program {
+            binary,
+            configuration: said.clone().unwrap_or_else(|| of_sync.to_owned()),
+        };
+        let (a, b) = (program(a, &self.a_config, a_sync), program(b, &self.b_config, b_sync));
         let (pairs, check) = (self.pairs.unwrap_or(5), self.check);
         Ok(Command::Compare { a, b, pairs, check, load: self.into_load()? })
     }
@@ -269,6 +321,8 @@ impl Options {
             idle_connections: self.idle.unwrap_or(5_000),
             subscriptions: self.subs.unwrap_or(1_000_000),
             accounts: self.accounts.unwrap_or(100),
+            restart_messages: self.messages.unwrap_or(500_000),
+            restart_subjects: self.subjects.unwrap_or(100_000),
             slow_reader_bytes: self.slow_bytes.unwrap_or(0),
             json: self.json,
         })
@@ -281,7 +335,7 @@ impl Options {
             None => {
                 // A million subscriptions take minutes and gigabytes: only on request.
                 shapes.extend(
-                    Shape::ALL.into_iter().filter(|s| *s != Shape::Subscriptions).map(|s| (s, self.tls)),
+                    Shape::CORE.into_iter().filter(|s| *s != Shape::Subscriptions).map(|s| (s, self.tls)),
                 );
                 shapes.push(encrypted_pair);
             }
@@ -289,9 +343,15 @@ impl Options {
                 for name in names.split(',').filter(|name| !name.is_empty()) {
                     match (name, Shape::named(name)) {
                         ("all", _) => {
-                            shapes.extend(Shape::ALL.map(|shape| (shape, self.tls)));
+                            shapes.extend(Shape::all().map(|shape| (shape, self.tls)));
                             shapes.push(encrypted_pair);
                         }
+                        ("js", _) => shapes.extend(
+                            JetStreamShape::all()
+                                .map(Shape::JetStream)
+                                .filter(|shape| !shape.needs_fresh_server())
+                                .map(|shape| (shape, self.tls)),
+                        ),
                         ("tls", _) => shapes.push(encrypted_pair),
                         (_, Some(shape)) => shapes.push((shape, self.tls)),
                         (_, None) => {
@@ -302,13 +362,14 @@ impl Options {
             }
         }
         let mut cases = Vec::new();
+        let sync = self.sync.unwrap_or_default();
         for (shape, tls) in shapes {
             let sizes = match (shape.default_sizes(), &self.sizes) {
                 (None, _) => vec![None],
                 (Some(_), Some(asked)) => asked.iter().copied().map(Some).collect(),
                 (Some(default), None) => default.iter().copied().map(Some).collect(),
             };
-            for case in sizes.into_iter().map(|size| Case { shape, size, tls }) {
+            for case in sizes.into_iter().map(|size| Case { shape, size, tls, sync }) {
                 if !cases.contains(&case) {
                     cases.push(case);
                 }
@@ -319,6 +380,13 @@ impl Options {
             false => Ok(cases),
         }
     }
+}
+
+fn sync(text: &str) -> Result<Sync, BenchError> {
+    Sync::ALL
+        .into_iter()
+        .find(|sync| sync.name() == text)
+        .ok_or_else(|| usage(format!("--sync: {text} is none of default, always and lazy")))
 }
 
 fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, BenchError> {
@@ -391,7 +459,8 @@ mod tests {
         else {
             panic!()
         };
-        assert_eq!((a, b, pairs, check), ("x".into(), "y".into(), 7, true));
+        assert_eq!((a.binary, b.binary, pairs, check), ("x".into(), "y".into(), 7, true));
+        assert_eq!((a.configuration, b.configuration), (String::new(), String::new()));
         assert_eq!(
             (load.run_time, load.pinned, load.json),
             (Duration::from_millis(500), true, Some("out".into()))
@@ -417,7 +486,30 @@ mod tests {
         assert_eq!(cases("run --server s --shape reqrep"), "reqrep 16 B, reqrep 128 B, reqrep 1024 B");
         assert!(!cases("run --server s").contains("subs,"));
         let all = cases("run --server s --shapes all --sizes 16");
-        assert!(Shape::ALL.iter().all(|shape| all.contains(shape.name())), "{all}");
+        assert!(Shape::all().all(|shape| all.contains(shape.name())), "{all}");
+        let streams = cases("run --server s --shapes js --sizes 128");
+        assert!(streams.starts_with("js-pub-1 128 B, ") && !streams.contains("js-restart"), "{streams}");
+    }
+
+    #[test]
+    fn what_an_acknowledgement_means_is_configured() {
+        let configurations =
+            |line: &str| match parsed(&format!("compare --a x --b y --shapes js-pub-1 {line}")) {
+                Ok(Command::Compare { a, b, load, .. }) => {
+                    (a.configuration, b.configuration, load.cases[0].to_string())
+                }
+                other => panic!("{other:?}"),
+            };
+        let text = |a: &str, b: &str, case: &str| (a.to_owned(), b.to_owned(), case.to_owned());
+        assert_eq!(configurations("--sync default"), text("", "", "js-pub-1 128 B"));
+        assert_eq!(
+            configurations("--sync always"),
+            text("", "jetstream { sync_interval: always }", "js-pub-1+always 128 B")
+        );
+        assert_eq!(
+            configurations("--sync lazy --b-config x"),
+            text("jetstream { sync_interval: 2m }", "x", "js-pub-1+lazy 128 B")
+        );
     }
 
     #[test]
@@ -431,6 +523,10 @@ mod tests {
             ("run --server s --tls-insecure", "are for --url"),
             ("run --url 127.0.0.1:1 --pid 1 --tls --shapes pub", "needs --tls-ca"),
             ("run --url nonsense --pid 1 --shapes pub", "not HOST:PORT"),
+            ("run --server s --sync lazy", "belong to compare"),
+            ("run --url 127.0.0.1:1 --pid 1 --config x --shapes pub", "is for a server that is started"),
+            ("compare --a x --b y --sync never", "never is none of"),
+            ("compare --a x --b y --config z", "belong to run"),
             ("compare --a x", "compare needs"),
             ("compare --a x --b y --runs 3", "belong to run"),
             ("compare --a x --b y --pairs 0", "must not be 0"),

@@ -90,7 +90,8 @@ impl Connection {
         connection.send(
             format!(
                 "CONNECT {{\"verbose\":false,\"pedantic\":false,\"tls_required\":{tls},\"lang\":\"rust\",\
-                 \"version\":\"{}\",\"name\":\"sonata-bench\",\"protocol\":1{login}}}\r\n",
+                 \"version\":\"{}\",\"name\":\"sonata-bench\",\"protocol\":1,\"headers\":true,\
+                 \"no_responders\":true{login}}}\r\n",
                 env!("CARGO_PKG_VERSION")
             )
             .as_bytes(),
@@ -159,6 +160,16 @@ impl Connection {
         ledger: Option<&mut Ledger>,
         buffer: &mut ReadBuffer,
     ) -> Result<usize, BenchError> {
+        self.receive_with(buffer, |arrived| verifier.consume(arrived, ledger))
+    }
+
+    /// Reads once and hands to `consume` what has come and was not consumed before; it says how much it has consumed.
+    /// Returns how many bytes were read, 0 if nothing was there.
+    pub fn receive_with(
+        &mut self,
+        buffer: &mut ReadBuffer,
+        consume: impl FnOnce(&[u8]) -> Result<usize, Fault>,
+    ) -> Result<usize, BenchError> {
         let kept = self.carry.len();
         if buffer.0.len() < kept + READ_BYTES {
             buffer.0.resize(kept + READ_BYTES, 0);
@@ -178,7 +189,7 @@ impl Connection {
             }
         };
         let arrived = buffer.0.get(..kept + read).unwrap_or_default();
-        let consumed = verifier.consume(arrived, ledger).map_err(|fault| self.fault(fault))?;
+        let consumed = consume(arrived).map_err(|fault| self.fault(fault))?;
         self.carry.clear();
         self.carry.extend_from_slice(arrived.get(consumed..).unwrap_or_default());
         Ok(read)

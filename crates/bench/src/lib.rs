@@ -5,7 +5,8 @@
 //! server did the work, and in order. It is no client library and no functional test.
 //!
 //! To read the code, begin with [`session`] (what is run when), then [`workload`] (what a shape does) and [`flow`] (the
-//! loop at full speed), with [`frame`], [`payload`] and [`verify`] for what is on the wire.
+//! loop at full speed), with [`frame`], [`payload`] and [`verify`] for what is on the wire. [`jetstream`] is a part of its
+//! own with the same order: shape, workload, loops.
 
 pub mod arguments;
 pub mod session;
@@ -13,6 +14,7 @@ pub mod shape;
 pub mod workload;
 
 pub mod flow;
+pub mod jetstream;
 pub mod memory;
 pub mod paced;
 pub mod request;

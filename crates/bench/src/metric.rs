@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::percentile::Latencies;
+
 /// A measured quantity. The order is that of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
@@ -27,6 +29,12 @@ pub enum Metric {
     LatencyP999,
     /// Rate with a slow reader, as a share of the rate without.
     SlowReaderShare,
+    /// Rate into a hundred streams, as a share of the rate into one.
+    ManyStreamsShare,
+    /// From the start of a server to a complete answer about its stream.
+    RestartTime,
+    /// Server CPU until then.
+    RestartCpu,
     /// Resident memory at the end of a run.
     Resident,
     /// Resident memory just after the start.
@@ -39,6 +47,8 @@ pub enum Metric {
     ResidentPerSubscription,
     /// Server CPU per SUB.
     CpuPerSubscription,
+    /// Resident memory that streams or consumers added.
+    ResidentGrown,
     /// Cores the server used.
     ServerCores,
     /// Cores the generator used.
@@ -60,12 +70,16 @@ impl Metric {
             Self::LatencyP99 => "latency_p99_us",
             Self::LatencyP999 => "latency_p999_us",
             Self::SlowReaderShare => "with_slow_reader_share",
+            Self::ManyStreamsShare => "many_streams_share",
+            Self::RestartTime => "restart_ms",
+            Self::RestartCpu => "restart_cpu_ms",
             Self::Resident => "resident_mib",
             Self::ResidentAtStart => "resident_at_start_mib",
             Self::StartTime => "start_ms",
             Self::ResidentPerConnection => "resident_per_connection_bytes",
             Self::ResidentPerSubscription => "resident_per_subscription_bytes",
             Self::CpuPerSubscription => "cpu_per_subscription_ns",
+            Self::ResidentGrown => "resident_grown_mib",
             Self::ServerCores => "server_cores",
             Self::ClientCores => "client_cores",
         }
@@ -85,12 +99,16 @@ impl Metric {
             Self::LatencyP99 => "p99 us",
             Self::LatencyP999 => "p99.9 us",
             Self::SlowReaderShare => "rate kept",
+            Self::ManyStreamsShare => "100 to 1",
+            Self::RestartTime => "restart ms",
+            Self::RestartCpu => "restart CPU ms",
             Self::Resident => "RSS MiB",
             Self::ResidentAtStart => "RSS MiB start",
             Self::StartTime => "start ms",
             Self::ResidentPerConnection => "RSS B/conn",
             Self::ResidentPerSubscription => "RSS B/sub",
             Self::CpuPerSubscription => "CPU ns/sub",
+            Self::ResidentGrown => "RSS MiB grown",
             Self::ServerCores => "server cores",
             Self::ClientCores => "client cores",
         }
@@ -111,6 +129,15 @@ impl Sample {
     /// The value of `metric`, if the run had it.
     pub fn value(&self, metric: Metric) -> Option<f64> {
         self.0.get(&metric).copied()
+    }
+
+    /// The same with the percentiles of latencies.
+    pub fn with_latencies(mut self, latencies: Latencies) -> Self {
+        let metrics = [Metric::LatencyP50, Metric::LatencyP99, Metric::LatencyP999];
+        if let Some(values) = latencies.percentiles_us([0.5, 0.99, 0.999]) {
+            self.extend(metrics.into_iter().zip(values));
+        }
+        self
     }
 
     /// All values, in the order of the tables.

@@ -61,6 +61,12 @@ pub fn claimed_sequence(payload: &[u8]) -> Option<u64> {
     payload.get(4..).and_then(|rest| rest.first_chunk::<8>()).map(|bytes| u64::from_le_bytes(*bytes))
 }
 
+/// The publisher that a payload claims to be of; `None` if it is too short to have one.
+#[inline]
+pub fn claimed_publisher(payload: &[u8]) -> Option<u32> {
+    payload.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes))
+}
+
 /// Checks that `payload` is the message `sequence` of `publisher`; `blank` is the blank payload of that size.
 #[inline]
 pub fn check(payload: &[u8], blank: &[u8], publisher: u32, sequence: u64) -> Result<(), PayloadFault> {

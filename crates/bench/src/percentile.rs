@@ -14,6 +14,11 @@ impl Latencies {
         self.nanoseconds.push(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    /// Adds those of a later part of the run.
+    pub fn append(&mut self, mut later: Self) {
+        self.nanoseconds.append(&mut later.nanoseconds);
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.nanoseconds.len()

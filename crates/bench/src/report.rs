@@ -178,6 +178,7 @@ fn case_json(runs: &CaseRuns, load: &Load) -> Value {
         "shape": runs.case.shape.name(),
         "payload_bytes": runs.case.size,
         "tls": runs.case.tls,
+        "sync": runs.case.sync.name(),
         "client_bound": runs.is_client_bound(load.threads),
         "metrics": metrics,
     })
@@ -186,7 +187,7 @@ fn case_json(runs: &CaseRuns, load: &Load) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shape::Shape;
+    use crate::shape::{Shape, Sync};
 
     fn sample(rate: f64, cpu: f64, client: f64) -> Sample {
         Sample::default()
@@ -199,7 +200,7 @@ mod tests {
 
     fn runs(client: f64) -> CaseRuns {
         CaseRuns {
-            case: Case { shape: Shape::OneToOne, size: Some(16), tls: false },
+            case: Case { shape: Shape::OneToOne, size: Some(16), tls: false, sync: Sync::Default },
             a: vec![sample(3e6, 100.0, client), sample(6e6, 100.0, client), sample(3e6, 90.0, client)],
             b: vec![sample(1e6, 1000.0, 0.5), sample(3e6, 400.0, 0.5), sample(1.5e6, 900.0, 0.5)],
         }

@@ -3,6 +3,7 @@
 //! A started server gets a folder of its own for its configuration, certificates and log. Server and folder end with
 //! the value, also on panic and on Ctrl-C; nothing that the tool did not start is ever ended.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Read;
@@ -20,26 +21,33 @@ use nix::sys::wait::waitpid;
 use crate::certificate::{ServerCertificate, Trust, client_config};
 use crate::connection::{Address, Login};
 use crate::error::BenchError;
+use crate::jetstream::shape::Ending;
 use crate::process;
 
 /// How long a server may take from its start to its first INFO.
-const START_TIMEOUT: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a server may take to end after SIGTERM before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long it may take before a restart, when it has streams to write.
+const CLEAN_STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a server is asked whether it has begun or ended; the start time is exact to this.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// Part of a log shown when a server does not start.
 const LOG_SHOWN_BYTES: usize = 2000;
 
 /// What a server has to offer beside its defaults.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Setup {
     /// Number of accounts, each with one user; 0 for no accounts.
     pub accounts: usize,
     /// Whether clients must use TLS.
     pub tls: bool,
+    /// Whether it has JetStream, with a folder of its own.
+    pub jetstream: bool,
     /// The core it has to stay on.
     pub core: Option<usize>,
+    /// More for its configuration file, as written.
+    pub configuration: String,
 }
 
 /// The user of account `index` in a [`Setup`] with accounts.
@@ -53,7 +61,22 @@ pub struct Server {
     pid: u32,
     start_time: Option<Duration>,
     /// Set if the tool started it. Ends it when dropped.
-    _process: Option<Process>,
+    own: Option<Own>,
+}
+
+/// A server that the tool started.
+struct Own {
+    /// Ended before its folder goes.
+    process: Process,
+    launch: Launch,
+    folder: Folder,
+}
+
+/// How it was started, to do it again.
+struct Launch {
+    binary: PathBuf,
+    arguments: Vec<OsString>,
+    core: Option<usize>,
 }
 
 impl Server {
@@ -69,43 +92,44 @@ impl Server {
             None => None,
         };
         let port = free_port()?;
-        let mut command = Command::new(binary);
-        command.args(["-a", "127.0.0.1", "-p", &port.to_string()]);
-        if let Some(text) = configuration(setup, certificate.as_ref()) {
+        let mut arguments: Vec<OsString> =
+            ["-a", "127.0.0.1", "-p", &port.to_string()].map(OsString::from).into();
+        if setup.jetstream {
+            arguments.extend(["-js".into(), "-sd".into(), folder.0.join("store").into()]);
+        }
+        if let Some(text) = configuration(&setup, certificate.as_ref()) {
             let path = folder.0.join("server.conf");
             fs::write(&path, text).map_err(|source| BenchError::system("write the configuration", source))?;
-            command.arg("-c").arg(path);
+            arguments.extend(["-c".into(), path.into()]);
         }
-        let log_path = folder.0.join("server.log");
-        let log = File::create(&log_path).and_then(|log| Ok((log.try_clone()?, log)));
-        let (log, log_of_errors) = log.map_err(|source| BenchError::system("create a log", source))?;
-        command.stdin(Stdio::null()).stdout(log).stderr(log_of_errors);
-        let started = Instant::now();
-        let mut process = Process { child: spawn(command, setup.core)?, _folder: folder };
         let socket = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        while !greets(socket) {
-            let ended = process.child.try_wait().ok().flatten();
-            if ended.is_some() || started.elapsed() > START_TIMEOUT {
-                let log = fs::read(&log_path).unwrap_or_default();
-                let shown = log.get(log.len().saturating_sub(LOG_SHOWN_BYTES)..).unwrap_or_default();
-                let log = String::from_utf8_lossy(shown);
-                let what = if ended.is_some() { "ended at once" } else { "accepts no clients" };
-                return Err(BenchError::Server(format!("{} {what}; its log:\n{log}", binary.display())));
-            }
-            thread::sleep(POLL_INTERVAL);
-        }
+        let launch = Launch { binary: binary.to_owned(), arguments, core: setup.core };
+        let started = Instant::now();
+        let process = launch.run(&folder, socket)?;
         Ok(Self {
             address: Address { socket, tls },
             pid: process.child.id(),
             start_time: Some(started.elapsed()),
-            _process: Some(process),
+            own: Some(Own { process, launch, folder }),
         })
+    }
+
+    /// Ends a server that the tool started and starts it again with the same folder and port. Returns when it began.
+    pub fn restart(&mut self, ending: Ending) -> Result<Instant, BenchError> {
+        let Some(own) = &mut self.own else {
+            return Err(BenchError::Usage("only a server that was started here can be restarted".to_owned()));
+        };
+        own.process.end(ending)?;
+        let started = Instant::now();
+        own.process = own.launch.run(&own.folder, self.address.socket)?;
+        self.pid = own.process.child.id();
+        Ok(started)
     }
 
     /// A server that runs already; `pid` is where its CPU time and memory are read.
     pub fn running(address: Address, pid: u32) -> Result<Self, BenchError> {
         process::cpu_time(pid)?;
-        Ok(Self { address, pid, start_time: None, _process: None })
+        Ok(Self { address, pid, start_time: None, own: None })
     }
 
     /// Where it listens.
@@ -129,6 +153,31 @@ impl Server {
     }
 }
 
+impl Launch {
+    /// Starts the program and waits until it accepts clients.
+    fn run(&self, folder: &Folder, socket: SocketAddr) -> Result<Process, BenchError> {
+        let log_path = folder.0.join("server.log");
+        let log = File::create(&log_path).and_then(|log| Ok((log.try_clone()?, log)));
+        let (log, log_of_errors) = log.map_err(|source| BenchError::system("create a log", source))?;
+        let mut command = Command::new(&self.binary);
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(log).stderr(log_of_errors);
+        let started = Instant::now();
+        let mut process = Process { child: spawn(command, self.core)? };
+        while !greets(socket) {
+            let ended = process.child.try_wait().ok().flatten();
+            if ended.is_some() || started.elapsed() > START_TIMEOUT {
+                let log = fs::read(&log_path).unwrap_or_default();
+                let shown = log.get(log.len().saturating_sub(LOG_SHOWN_BYTES)..).unwrap_or_default();
+                let log = String::from_utf8_lossy(shown);
+                let what = if ended.is_some() { "ended at once" } else { "accepts no clients" };
+                return Err(BenchError::Server(format!("{} {what}; its log:\n{log}", self.binary.display())));
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+        Ok(process)
+    }
+}
+
 fn free_port() -> Result<u16, BenchError> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
@@ -137,8 +186,11 @@ fn free_port() -> Result<u16, BenchError> {
 }
 
 /// Text of a configuration file; `None` if the defaults will do.
-fn configuration(setup: Setup, certificate: Option<&ServerCertificate>) -> Option<String> {
-    let mut text = String::new();
+fn configuration(setup: &Setup, certificate: Option<&ServerCertificate>) -> Option<String> {
+    let mut text = setup.configuration.clone();
+    if !text.is_empty() {
+        text.push('\n');
+    }
     if setup.accounts > 0 {
         text.push_str("accounts {\n");
         for index in 0..setup.accounts {
@@ -192,26 +244,59 @@ fn greets(socket: SocketAddr) -> bool {
 
 struct Process {
     child: Child,
-    _folder: Folder,
+}
+
+impl Process {
+    /// Ends it for a restart. Unlike the end of the tool, a clean one may take its time: it is waited for.
+    fn end(&mut self, ending: Ending) -> Result<(), BenchError> {
+        let signal = match ending {
+            Ending::Clean => Signal::SIGTERM,
+            Ending::Killed => Signal::SIGKILL,
+        };
+        self.signal(signal);
+        match self.ends_within(CLEAN_STOP_TIMEOUT) {
+            true => Ok(()),
+            false => Err(BenchError::Server(format!("does not end after {signal}"))),
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = process::raw_pid(self.child.id()) {
+            let _ = kill(pid, signal);
+        }
+    }
+
+    /// Off the list before it is waited for: from then on the number may belong to somebody else.
+    fn unlist(&self) {
+        let pid = self.child.id();
+        listed_children().retain(|listed| *listed != pid);
+    }
+
+    fn ends_within(&mut self, timeout: Duration) -> bool {
+        self.unlist();
+        let asked = Instant::now();
+        while asked.elapsed() < timeout {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return true;
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+        false
+    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let pid = self.child.id();
-        // Off the list before it is waited for: from then on the number may belong to somebody else.
-        listed_children().retain(|listed| *listed != pid);
-        if let Some(pid) = process::raw_pid(pid) {
-            let _ = kill(pid, Signal::SIGTERM);
+        self.unlist();
+        // One that was waited for already has no number any more.
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
         }
-        let asked = Instant::now();
-        while asked.elapsed() < STOP_TIMEOUT {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            thread::sleep(POLL_INTERVAL);
+        self.signal(Signal::SIGTERM);
+        if !self.ends_within(STOP_TIMEOUT) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -272,16 +357,23 @@ mod tests {
 
     #[test]
     fn configurations() {
-        assert_eq!(configuration(Setup::default(), None), None);
+        assert_eq!(configuration(&Setup::default(), None), None);
         assert_eq!(
-            configuration(Setup { accounts: 2, ..Setup::default() }, None).unwrap(),
+            configuration(&Setup { accounts: 2, ..Setup::default() }, None).unwrap(),
             "accounts {\n  A0 { users: [ { user: acc0, password: secret0 } ] }\n  \
              A1 { users: [ { user: acc1, password: secret1 } ] }\n}\n"
         );
+        let more = Setup {
+            accounts: 1,
+            configuration: "jetstream { sync_interval: always }".into(),
+            ..Setup::default()
+        };
+        let text = configuration(&more, None).unwrap();
+        assert!(text.starts_with("jetstream { sync_interval: always }\naccounts {\n"), "{text}");
         let certificate =
             ServerCertificate { authority: "ca".into(), chain: "/x/chain".into(), key: "/x/key".into() };
         assert_eq!(
-            configuration(Setup { tls: true, ..Setup::default() }, Some(&certificate)).unwrap(),
+            configuration(&Setup { tls: true, ..Setup::default() }, Some(&certificate)).unwrap(),
             "tls {\n  cert_file: \"/x/chain\"\n  key_file: \"/x/key\"\n  timeout: 10\n}\n"
         );
     }

@@ -1,9 +1,8 @@
 //! Runs of all cases: one server alone, or two in alternation.
 
-use std::path::Path;
 use std::time::Duration;
 
-use crate::arguments::{Load, Subject};
+use crate::arguments::{Load, Program, Subject};
 use crate::certificate::client_config;
 use crate::connection::Address;
 use crate::error::BenchError;
@@ -27,19 +26,19 @@ pub fn run(subject: &Subject, load: &Load, runs: usize) -> Result<(), BenchError
     let mut all = Vec::new();
     for case in &load.cases {
         let a = match subject {
-            Subject::Binary(binary) if case.shape.needs_fresh_server() => {
-                let fresh = |_| measure_started(case, load, binary);
+            Subject::Program(program) if case.shape.needs_fresh_server() => {
+                let fresh = |_| measure_started(case, load, program);
                 (0..runs.min(FRESH_RUNS_MAX)).map(fresh).collect::<Result<Vec<_>, _>>()?
             }
-            Subject::Binary(binary) => measure_often(case, load, &start(case, load, binary)?, runs)?,
+            Subject::Program(program) => measure_often(case, load, &start(case, load, program)?, runs)?,
             Subject::Running { address, pid, trust } => {
                 let tls = if case.tls { Some(client_config(trust)?) } else { None };
-                let server = Server::running(Address { socket: *address, tls }, *pid)?;
+                let mut server = Server::running(Address { socket: *address, tls }, *pid)?;
                 if load.pinned {
                     process::pin_process(*pid, SERVER_CORE)?;
                 }
                 match case.shape.needs_fresh_server() {
-                    true => vec![workload::measure_fresh(case, load, &server)?],
+                    true => vec![workload::measure_fresh(case, load, &mut server)?],
                     false => measure_often(case, load, &server, runs)?,
                 }
             }
@@ -49,7 +48,7 @@ pub fn run(subject: &Subject, load: &Load, runs: usize) -> Result<(), BenchError
         all.push(done);
     }
     let name = match subject {
-        Subject::Binary(binary) => binary.display().to_string(),
+        Subject::Program(program) => program.binary.display().to_string(),
         Subject::Running { address, pid, .. } => format!("{address} (process {pid})"),
     };
     match &load.json {
@@ -59,7 +58,7 @@ pub fn run(subject: &Subject, load: &Load, runs: usize) -> Result<(), BenchError
 }
 
 /// Measures `a` and `b` in alternation and prints each case as it is done. Returns how many targets were missed.
-pub fn compare(a: &Path, b: &Path, load: &Load, pairs: usize) -> Result<usize, BenchError> {
+pub fn compare(a: &Program, b: &Program, load: &Load, pairs: usize) -> Result<usize, BenchError> {
     prepare(load)?;
     report::print(report::COMPARISON_HEADING);
     let mut all = Vec::new();
@@ -72,7 +71,7 @@ pub fn compare(a: &Path, b: &Path, load: &Load, pairs: usize) -> Result<usize, B
         all.push(done);
     }
     if let Some(path) = &load.json {
-        let (a, b) = (a.display().to_string(), b.display().to_string());
+        let (a, b) = (a.binary.display().to_string(), b.binary.display().to_string());
         report::write_json(path, (&a, Some(&b)), load, &all)?;
     }
     let figures = all.iter().flat_map(|runs| runs.figures(load.pinned, load.threads));
@@ -94,8 +93,8 @@ fn prepare(load: &Load) -> Result<(), BenchError> {
 fn compare_side_by_side(
     case: &Case,
     load: &Load,
-    a: &Path,
-    b: &Path,
+    a: &Program,
+    b: &Program,
     pairs: usize,
 ) -> Result<CaseRuns, BenchError> {
     let (server_a, server_b) = (start(case, load, a)?, start(case, load, b)?);
@@ -109,7 +108,13 @@ fn compare_side_by_side(
     Ok(CaseRuns { case: *case, a: runs_a, b: runs_b })
 }
 
-fn compare_fresh(case: &Case, load: &Load, a: &Path, b: &Path, pairs: usize) -> Result<CaseRuns, BenchError> {
+fn compare_fresh(
+    case: &Case,
+    load: &Load,
+    a: &Program,
+    b: &Program,
+    pairs: usize,
+) -> Result<CaseRuns, BenchError> {
     let measure_a = |_| measure_started(case, load, a);
     let measure_b = |_| measure_started(case, load, b);
     let (runs_a, runs_b) = alternate(pairs, load.run_time, measure_a, measure_b)?;
@@ -152,8 +157,9 @@ fn named(server: &str, error: BenchError) -> BenchError {
     }
 }
 
-fn start(case: &Case, load: &Load, binary: &Path) -> Result<Server, BenchError> {
-    Server::start(binary, workload::setup(case, load, load.pinned.then_some(SERVER_CORE)))
+fn start(case: &Case, load: &Load, program: &Program) -> Result<Server, BenchError> {
+    let core = load.pinned.then_some(SERVER_CORE);
+    Server::start(&program.binary, workload::setup(case, load, core, &program.configuration))
 }
 
 /// Connections, after a run that does not count.
@@ -174,8 +180,8 @@ fn run_time(case: &Case, load: &Load) -> Duration {
     load.run_time.max(case.shape.run_time_min())
 }
 
-fn measure_started(case: &Case, load: &Load, binary: &Path) -> Result<Sample, BenchError> {
-    workload::measure_fresh(case, load, &start(case, load, binary)?)
+fn measure_started(case: &Case, load: &Load, program: &Program) -> Result<Sample, BenchError> {
+    workload::measure_fresh(case, load, &mut start(case, load, program)?)
 }
 
 #[cfg(test)]

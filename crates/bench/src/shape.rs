@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::jetstream::shape::JetStreamShape;
+
 /// A kind of load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shape {
@@ -37,11 +39,13 @@ pub enum Shape {
     Idle,
     /// Many subscriptions of one connection.
     Subscriptions,
+    /// Streams, consumers and buckets.
+    JetStream(JetStreamShape),
 }
 
 impl Shape {
-    /// All, in the order of reports.
-    pub const ALL: [Self; 15] = [
+    /// All without JetStream, in the order of reports.
+    pub const CORE: [Self; 15] = [
         Self::Publish,
         Self::OneToOne,
         Self::OneToEight,
@@ -58,6 +62,11 @@ impl Shape {
         Self::Idle,
         Self::Subscriptions,
     ];
+
+    /// All, in the order of reports.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::CORE.into_iter().chain(JetStreamShape::all().map(Self::JetStream))
+    }
 
     /// Name on the command line and in reports.
     pub fn name(self) -> &'static str {
@@ -77,6 +86,7 @@ impl Shape {
             Self::Start => "start",
             Self::Idle => "idle",
             Self::Subscriptions => "subs",
+            Self::JetStream(shape) => shape.name(),
         }
     }
 
@@ -98,12 +108,13 @@ impl Shape {
             Self::Start => "memory and time of a fresh server",
             Self::Idle => "memory for each of --idle idle connections",
             Self::Subscriptions => "memory and CPU for each of --subs subscriptions",
+            Self::JetStream(shape) => shape.help(),
         }
     }
 
     /// The shape of that name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|shape| shape.name() == name)
+        Self::all().find(|shape| shape.name() == name)
     }
 
     /// Payload sizes when none are asked for; `None` if the shape has no payload.
@@ -116,6 +127,7 @@ impl Shape {
             Self::Accounts | Self::Churn | Self::Paced => Some(&[128]),
             Self::SlowReader => Some(&[1024]),
             Self::Start | Self::Idle | Self::Subscriptions => None,
+            Self::JetStream(shape) => shape.default_sizes(),
         }
     }
 
@@ -134,6 +146,41 @@ impl Shape {
     }
 }
 
+/// What the two servers promise of an acknowledged message. Only publishing to file streams depends on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sync {
+    /// Each has its default: the candidate syncs before it acknowledges, the reference does not.
+    #[default]
+    Default,
+    /// Both sync before they acknowledge.
+    Always,
+    /// Neither does.
+    Lazy,
+}
+
+impl Sync {
+    /// All, in the order of help.
+    pub const ALL: [Self; 3] = [Self::Default, Self::Always, Self::Lazy];
+
+    /// Name on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Always => "always",
+            Self::Lazy => "lazy",
+        }
+    }
+
+    /// Configuration of candidate and reference that makes it so.
+    pub fn configurations(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Default => ("", ""),
+            Self::Always => ("", "jetstream { sync_interval: always }"),
+            Self::Lazy => ("jetstream { sync_interval: 2m }", ""),
+        }
+    }
+}
+
 /// A shape with everything that makes two figures comparable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Case {
@@ -143,6 +190,8 @@ pub struct Case {
     pub size: Option<usize>,
     /// Whether connections are encrypted.
     pub tls: bool,
+    /// What an acknowledgement promises.
+    pub sync: Sync,
 }
 
 impl Case {
@@ -151,9 +200,13 @@ impl Case {
         self.size.is_none_or(|size| sizes.contains(&size))
     }
 
-    /// Name of the shape, with the encryption.
+    /// Name of the shape, with encryption and promise where they are not the default.
     pub fn name(&self) -> String {
-        format!("{}{}", self.shape.name(), if self.tls { "+tls" } else { "" })
+        let tls = if self.tls { "+tls" } else { "" };
+        match self.sync {
+            Sync::Default => format!("{}{tls}", self.shape.name()),
+            sync => format!("{}{tls}+{}", self.shape.name(), sync.name()),
+        }
     }
 }
 

@@ -5,8 +5,9 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::jetstream::shape::{Delivery, Ending, JetStreamShape, Storage};
 use crate::metric::Metric;
-use crate::shape::{Case, Shape};
+use crate::shape::{Case, Shape, Sync};
 
 /// One line of the table.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub struct Target {
     tls: Option<bool>,
     /// `None` for both pinned and free runs.
     pinned: Option<bool>,
+    /// `None` for whatever an acknowledgement promises.
+    sync: Option<Sync>,
     /// What is limited.
     pub metric: Metric,
     /// How.
@@ -34,6 +37,8 @@ pub enum Limit {
     RatioMin(f64),
     /// The candidate's value is at most this.
     ValueMax(f64),
+    /// The candidate's value is at least this.
+    ValueMin(f64),
 }
 
 impl Limit {
@@ -42,6 +47,7 @@ impl Limit {
             Self::RatioMax(limit) => ratio.map(|ratio| ratio <= limit),
             Self::RatioMin(limit) => ratio.map(|ratio| ratio >= limit),
             Self::ValueMax(limit) => Some(value <= limit),
+            Self::ValueMin(limit) => Some(value >= limit),
         }
     }
 }
@@ -51,7 +57,9 @@ impl fmt::Display for Limit {
         match self {
             Self::RatioMax(limit) => write!(f, "A/B <= {limit:.2}"),
             Self::RatioMin(limit) => write!(f, "A/B >= {limit:.2}"),
+            Self::ValueMax(limit) if *limit < 1.0 => write!(f, "A <= {limit:.2}"),
             Self::ValueMax(limit) => write!(f, "A <= {limit:.0}"),
+            Self::ValueMin(limit) => write!(f, "A >= {limit:.2}"),
         }
     }
 }
@@ -93,6 +101,50 @@ const FLOWS: &[Shape] = &[
     Shape::Accounts,
 ];
 
+const fn published(storage: Storage, in_flight: usize, connections: usize) -> Shape {
+    Shape::JetStream(JetStreamShape::Publish { storage, in_flight, connections })
+}
+
+const fn many(in_flight: usize) -> Shape {
+    Shape::JetStream(JetStreamShape::PublishMany { in_flight })
+}
+
+const fn consumed(delivery: Delivery, explicit_ack: bool) -> Shape {
+    Shape::JetStream(JetStreamShape::Consume { delivery, explicit_ack })
+}
+
+const fn put(in_flight: usize) -> Shape {
+    Shape::JetStream(JetStreamShape::Put { in_flight })
+}
+
+const fn get(in_flight: usize) -> Shape {
+    Shape::JetStream(JetStreamShape::Get { in_flight })
+}
+
+const FILE_WINDOWED: &[Shape] =
+    &[published(Storage::File, 256, 1), published(Storage::File, 1000, 1), many(256), many(1000)];
+const FILE_WAITING: &[Shape] = &[published(Storage::File, 1, 1), many(1)];
+const FILE_SHARED: &[Shape] = &[published(Storage::File, 1, 64)];
+const MEMORY_WINDOWED: &[Shape] = &[published(Storage::Memory, 256, 1), published(Storage::Memory, 1000, 1)];
+const MEMORY_WAITING: &[Shape] = &[published(Storage::Memory, 1, 1)];
+const MANY_WINDOWED: &[Shape] = &[many(256), many(1000)];
+const CONSUMED: &[Shape] = &[
+    consumed(Delivery::Fetch, true),
+    consumed(Delivery::Fetch, false),
+    consumed(Delivery::Push, true),
+    consumed(Delivery::Push, false),
+    consumed(Delivery::Ordered, false),
+    Shape::JetStream(JetStreamShape::Watch),
+];
+const PUTS: &[Shape] = &[put(1), put(256)];
+const PUT_WAITING: &[Shape] = &[put(1)];
+const PUT_WINDOWED: &[Shape] = &[put(256)];
+const GETS: &[Shape] = &[get(1), get(256)];
+const CLEAN_RESTART: &[Shape] = &[Shape::JetStream(JetStreamShape::Restart(Ending::Clean))];
+const KILLED_RESTART: &[Shape] = &[Shape::JetStream(JetStreamShape::Restart(Ending::Killed))];
+const MANY_SUBJECTS: &[Shape] = &[Shape::JetStream(JetStreamShape::Subjects)];
+const MANY_DURABLES: &[Shape] = &[Shape::JetStream(JetStreamShape::Durables)];
+
 const TO_16: Range<usize> = 0..17;
 const TO_128: Range<usize> = 17..129;
 const SMALL: Range<usize> = 0..129;
@@ -110,6 +162,7 @@ pub fn targets() -> Vec<Target> {
         sizes,
         tls: Some(false),
         pinned: None,
+        sync: None,
         metric,
         limit,
         hint: false,
@@ -119,7 +172,7 @@ pub fn targets() -> Vec<Target> {
     let hint = |target| Target { hint: true, ..target };
     const REQUESTS: &[Shape] = &[Shape::RequestReply];
     const CHURN: &[Shape] = &[Shape::Churn];
-    vec![
+    let mut targets = vec![
         plain(PAIRED, TO_16, M::CpuPerIn, RatioMax(0.15)),
         plain(PAIRED, TO_128, M::CpuPerIn, RatioMax(0.25)),
         plain(&[Shape::Publish], SMALL, M::CpuPerIn, RatioMax(0.20)),
@@ -147,6 +200,49 @@ pub fn targets() -> Vec<Target> {
         encrypted(plain(FLOWS, ANY, M::CpuPerIn, RatioMax(1.0))),
         encrypted(plain(FLOWS, ANY, M::MessagesIn, RatioMin(1.0))),
         encrypted(plain(REQUESTS, ANY, M::LatencyP50, RatioMax(1.0))),
+    ];
+    targets.extend(jetstream_targets(plain));
+    targets
+}
+
+/// Those of JetStream; `plain` makes a target of shapes, sizes, metric and limit.
+fn jetstream_targets(plain: impl Fn(&'static [Shape], Range<usize>, Metric, Limit) -> Target) -> Vec<Target> {
+    use Limit::{RatioMax, RatioMin, ValueMax, ValueMin};
+    use Metric as M;
+    let when = |sync, target| Target { sync: Some(sync), ..target };
+    let default = |target| when(Sync::Default, target);
+    let always = |target| when(Sync::Always, target);
+    let lazy = |target| when(Sync::Lazy, target);
+    vec![
+        default(plain(FILE_WINDOWED, SMALL, M::MessagesIn, RatioMin(2.0))),
+        default(plain(FILE_WINDOWED, TO_1_KIB, M::MessagesIn, RatioMin(1.2))),
+        default(plain(FILE_SHARED, ANY, M::MessagesIn, RatioMin(0.9))),
+        default(plain(FILE_WAITING, ANY, M::MessagesIn, RatioMin(0.2))),
+        always(plain(FILE_WINDOWED, ANY, M::MessagesIn, RatioMin(50.0))),
+        always(plain(FILE_WAITING, ANY, M::MessagesIn, RatioMin(1.5))),
+        lazy(plain(FILE_WINDOWED, ANY, M::MessagesIn, RatioMin(3.0))),
+        lazy(plain(FILE_WAITING, ANY, M::MessagesIn, RatioMin(2.0))),
+        plain(MEMORY_WINDOWED, ANY, M::MessagesIn, RatioMin(3.0)),
+        plain(MEMORY_WAITING, ANY, M::MessagesIn, RatioMin(2.0)),
+        plain(FILE_WINDOWED, ANY, M::CpuPerIn, RatioMax(0.3)),
+        plain(MEMORY_WINDOWED, ANY, M::CpuPerIn, RatioMax(0.3)),
+        // The two rates are a second apart: on a shared machine equal ones differ by this much.
+        plain(MANY_WINDOWED, ANY, M::ManyStreamsShare, ValueMin(0.85)),
+        plain(CONSUMED, ANY, M::MessagesOut, RatioMin(2.0)),
+        plain(CONSUMED, ANY, M::CpuPerOut, RatioMax(0.4)),
+        default(plain(PUT_WINDOWED, ANY, M::MessagesIn, RatioMin(2.0))),
+        default(plain(PUT_WAITING, ANY, M::MessagesIn, RatioMin(0.2))),
+        lazy(plain(PUTS, ANY, M::MessagesIn, RatioMin(2.0))),
+        plain(PUT_WINDOWED, ANY, M::CpuPerIn, RatioMax(0.4)),
+        plain(GETS, ANY, M::Requests, RatioMin(2.0)),
+        plain(GETS, ANY, M::CpuPerRequest, RatioMax(0.4)),
+        plain(CLEAN_RESTART, ANY, M::RestartTime, RatioMax(0.3)),
+        plain(KILLED_RESTART, ANY, M::RestartTime, RatioMax(0.5)),
+        plain(CLEAN_RESTART, ANY, M::Resident, RatioMax(0.4)),
+        plain(KILLED_RESTART, ANY, M::Resident, RatioMax(0.4)),
+        plain(MANY_SUBJECTS, ANY, M::ResidentGrown, ValueMax(60.0)),
+        plain(MANY_DURABLES, ANY, M::ResidentGrown, ValueMax(20.0)),
+        plain(MANY_DURABLES, ANY, M::ServerCores, ValueMax(0.01)),
     ]
 }
 
@@ -159,6 +255,7 @@ pub fn targets_of(case: &Case, pinned: bool, metric: Metric) -> impl Iterator<It
             && case.has_size_in(&target.sizes)
             && target.tls.is_none_or(|tls| tls == case.tls)
             && target.pinned.is_none_or(|only| only == pinned)
+            && target.sync.is_none_or(|only| only == case.sync)
     })
 }
 
@@ -197,12 +294,13 @@ impl fmt::Display for Target {
             Some(false) => ", not pinned",
             None => "",
         };
+        let sync = self.sync.map(|sync| format!(", sync {}", sync.name())).unwrap_or_default();
         let tls = if self.tls == Some(true) { ", TLS" } else { "" };
         let hint = if self.hint { " (hint)" } else { "" };
         let metric = self.metric.key();
         write!(
             f,
-            "{metric:<32} {:<12}{hint} for {}; {sizes}{pinned}{tls}",
+            "{metric:<32} {:<12}{hint} for {}; {sizes}{pinned}{sync}{tls}",
             self.limit.to_string(),
             shapes.join(" ")
         )
@@ -214,7 +312,9 @@ mod tests {
     use super::*;
 
     fn limits(shape: Shape, size: Option<usize>, tls: bool, pinned: bool, metric: Metric) -> Vec<Limit> {
-        targets_of(&Case { shape, size, tls }, pinned, metric).map(|target| target.limit).collect()
+        targets_of(&Case { shape, size, tls, sync: Sync::Default }, pinned, metric)
+            .map(|target| target.limit)
+            .collect()
     }
 
     #[test]
@@ -247,6 +347,23 @@ mod tests {
     }
 
     #[test]
+    fn what_an_acknowledgement_promises_decides_its_price() {
+        let rate = |shape, size, sync| {
+            let case = Case { shape, size: Some(size), tls: false, sync };
+            targets_of(&case, false, Metric::MessagesIn).map(|target| target.limit).collect::<Vec<_>>()
+        };
+        let windowed = published(Storage::File, 256, 1);
+        assert_eq!(rate(windowed, 128, Sync::Default), [Limit::RatioMin(2.0)]);
+        assert_eq!(rate(windowed, 1024, Sync::Default), [Limit::RatioMin(1.2)]);
+        assert_eq!(rate(windowed, 1024, Sync::Always), [Limit::RatioMin(50.0)]);
+        assert_eq!(rate(windowed, 128, Sync::Lazy), [Limit::RatioMin(3.0)]);
+        assert_eq!(rate(published(Storage::File, 1, 1), 128, Sync::Always), [Limit::RatioMin(1.5)]);
+        for sync in Sync::ALL {
+            assert_eq!(rate(published(Storage::Memory, 1, 1), 128, sync), [Limit::RatioMin(2.0)]);
+        }
+    }
+
+    #[test]
     fn verdicts() {
         let judge = |limit, hint, value, ratio, bound| {
             let target = Target { limit, hint, ..targets().swap_remove(0) };
@@ -259,6 +376,7 @@ mod tests {
         assert_eq!(judge(Limit::RatioMin(4.0), false, 1.0, Some(3.0), true), Some(Verdict::ClientBound));
         assert_eq!(judge(Limit::RatioMin(4.0), false, 1.0, Some(0.85), true), Some(Verdict::Missed));
         assert_eq!(judge(Limit::ValueMax(10.0), false, 10.5, None, false), Some(Verdict::Missed));
+        assert_eq!(judge(Limit::ValueMin(0.85), false, 0.9, None, true), Some(Verdict::Met));
         assert_eq!(judge(Limit::RatioMax(0.5), false, 1.0, None, false), None);
     }
 }

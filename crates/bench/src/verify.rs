@@ -8,6 +8,7 @@ use std::fmt;
 use memchr::memchr;
 
 use crate::frame::Subjects;
+use crate::jetstream::fault::StreamFault;
 use crate::ledger::{Ledger, LedgerFault};
 use crate::payload::{self, PayloadFault};
 
@@ -207,6 +208,8 @@ pub enum Fault {
     },
     /// The members of a queue group together did not get every message once.
     Ledger(LedgerFault),
+    /// JetStream did something else than it was asked for.
+    Stream(StreamFault),
     /// A message on a connection without subscriptions.
     NotSubscribed(String),
     /// The server sent `-ERR`.
@@ -243,6 +246,12 @@ impl From<LedgerFault> for Fault {
     }
 }
 
+impl From<StreamFault> for Fault {
+    fn from(fault: StreamFault) -> Self {
+        Self::Stream(fault)
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -252,6 +261,7 @@ impl fmt::Display for Fault {
             Self::Payload(fault) => fault.fmt(f),
             Self::LineEnd { sequence } => write!(f, "no CRLF after message {sequence}"),
             Self::Ledger(fault) => fault.fmt(f),
+            Self::Stream(fault) => fault.fmt(f),
             Self::NotSubscribed(line) => write!(f, "message without a subscription: {line:?}"),
             Self::Refused(line) => write!(f, "the server says {line}"),
             Self::Unknown(line) => write!(f, "not an operation of the protocol: {line:?}"),

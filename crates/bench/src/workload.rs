@@ -8,11 +8,11 @@ use crate::connection::{Connection, ReadBuffer};
 use crate::error::BenchError;
 use crate::flow::{FlowPlan, Flows};
 use crate::frame::Subjects;
+use crate::jetstream::workload::{self as jetstream, JetStreamWork};
 use crate::memory;
 use crate::meter::Meter;
 use crate::metric::{Metric, Sample};
 use crate::paced::PacedFlow;
-use crate::percentile::Latencies;
 use crate::request::{Exchange, Inbox};
 use crate::server::{Server, Setup, account_login};
 use crate::shape::{Case, Shape};
@@ -27,14 +27,16 @@ const IDLE_SUBSCRIPTIONS: usize = 10_000;
 const READERS: usize = 100;
 
 /// What a server must offer for `case`.
-pub fn setup(case: &Case, load: &Load, core: Option<usize>) -> Setup {
+pub fn setup(case: &Case, load: &Load, core: Option<usize>, configuration: &str) -> Setup {
     let accounts = if case.shape == Shape::Accounts { load.accounts } else { 0 };
-    Setup { accounts, tls: case.tls, core }
+    let jetstream = matches!(case.shape, Shape::JetStream(_));
+    Setup { accounts, tls: case.tls, jetstream, core, configuration: configuration.to_owned() }
 }
 
 /// A run on a server that has done nothing before, for shapes that need one.
-pub fn measure_fresh(case: &Case, load: &Load, server: &Server) -> Result<Sample, BenchError> {
+pub fn measure_fresh(case: &Case, load: &Load, server: &mut Server) -> Result<Sample, BenchError> {
     match case.shape {
+        Shape::JetStream(shape) => jetstream::measure_fresh(shape, load, server),
         Shape::Idle => memory::per_connection(server, load.idle_connections),
         Shape::Subscriptions => memory::per_subscription(server, load.subscriptions),
         _ => memory::at_start(server),
@@ -65,6 +67,7 @@ enum Traffic {
     Churn(Flows, Exchange),
     Requests(Exchange),
     Paced(PacedFlow),
+    JetStream(JetStreamWork),
 }
 
 impl<'a> Workload<'a> {
@@ -84,6 +87,9 @@ impl<'a> Workload<'a> {
             ),
             Shape::RequestReply => Traffic::Requests(Exchange::open(address, payload_bytes, Inbox::Kept)?),
             Shape::Paced => Traffic::Paced(PacedFlow::open(address, payload_bytes, load.rate)?),
+            Shape::JetStream(shape) => {
+                Traffic::JetStream(JetStreamWork::open(shape, address, payload_bytes)?)
+            }
             shape => Traffic::Flows {
                 _idle: match shape {
                     Shape::IdleSubscriptions => Some(idle_subscriptions(server)?),
@@ -121,25 +127,24 @@ impl<'a> Workload<'a> {
                 let latencies = exchange.run_until(Instant::now() + duration)?;
                 let usage = meter.stop()?;
                 let requests = latencies.count() as u64;
-                let mut sample = usage
+                usage
                     .cores()
                     .with(Metric::Requests, usage.rate(requests))
-                    .with(Metric::CpuPerRequest, usage.server_cpu_per_ns(requests));
-                sample.extend(percentiles(latencies));
-                sample
+                    .with(Metric::CpuPerRequest, usage.server_cpu_per_ns(requests))
+                    .with_latencies(latencies)
             }
             Traffic::Paced(flow) => {
                 let meter = Meter::start(server)?;
                 let latencies = flow.run(duration)?;
                 let usage = meter.stop()?;
                 let messages = latencies.count() as u64;
-                let mut sample = usage
+                usage
                     .cores()
                     .with(Metric::MessagesIn, usage.rate(messages))
-                    .with(Metric::CpuPerIn, usage.server_cpu_per_ns(messages));
-                sample.extend(percentiles(latencies));
-                sample
+                    .with(Metric::CpuPerIn, usage.server_cpu_per_ns(messages))
+                    .with_latencies(latencies)
             }
+            Traffic::JetStream(work) => work.measure(server, duration)?,
         };
         sample.extend([(Metric::Resident, memory::resident_mib(server)?)]);
         Ok(sample)
@@ -153,6 +158,7 @@ impl<'a> Workload<'a> {
             Traffic::Churn(flows, exchange) => flows.finish().and_then(|()| exchange.finish()),
             Traffic::Requests(exchange) => exchange.finish(),
             Traffic::Paced(flow) => flow.finish(),
+            Traffic::JetStream(work) => work.finish(),
         }
     }
 }
@@ -223,15 +229,7 @@ fn measure_churn(
         let panicked = |_| Err(BenchError::Server("the requesting thread panicked".to_owned()));
         (sample, requests.join().unwrap_or_else(panicked))
     });
-    let (mut sample, latencies) = (sample?, latencies?);
+    let (sample, latencies) = (sample?, latencies?);
     let rate = latencies.count() as f64 / duration.as_secs_f64().max(f64::MIN_POSITIVE);
-    sample.extend([(Metric::Requests, rate)]);
-    sample.extend(percentiles(latencies));
-    Ok(sample)
-}
-
-fn percentiles(latencies: Latencies) -> Vec<(Metric, f64)> {
-    let metrics = [Metric::LatencyP50, Metric::LatencyP99, Metric::LatencyP999];
-    let values = latencies.percentiles_us([0.5, 0.99, 0.999]);
-    values.map(|values| metrics.into_iter().zip(values).collect()).unwrap_or_default()
+    Ok(sample.with(Metric::Requests, rate).with_latencies(latencies))
 }

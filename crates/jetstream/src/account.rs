@@ -12,6 +12,7 @@ use crate::api::response::{AccountInfo, AccountTier, ApiStats};
 use crate::config::{AccountLimits, Limits, ServerLimits, Storage, StreamConfig};
 use crate::outgoing::Interest;
 use crate::stream::Stream;
+use crate::stream::seats::Seats;
 
 /// Bytes that an account's streams hold, kept as they change.
 #[derive(Debug, Default)]
@@ -23,12 +24,18 @@ pub struct Usage {
     file_max: AtomicI64,
     /// The same for all accounts of the server.
     server: Option<Arc<Usage>>,
+    /// Open batches, of all accounts of the server.
+    pub(crate) atomic_batches: Arc<Seats>,
+    pub(crate) fast_batches: Arc<Seats>,
 }
 
 impl Usage {
     /// Nothing used, with the account's limits, and within what the server allows.
     pub fn new(memory_max: i64, file_max: i64, server: Option<Arc<Usage>>) -> Arc<Self> {
+        let of_server = server.clone().unwrap_or_default();
         Arc::new(Self {
+            atomic_batches: of_server.atomic_batches.clone(),
+            fast_batches: of_server.fast_batches.clone(),
             memory: AtomicI64::new(0),
             file: AtomicI64::new(0),
             memory_max: AtomicI64::new(memory_max),
@@ -88,6 +95,8 @@ pub struct Account {
     pub name: Arc<str>,
     /// Its number within the server.
     pub id: u32,
+    /// Whether it has JetStream. One that has not is told so.
+    pub enabled: bool,
     /// Its subscriptions.
     pub interest: Arc<dyn Interest>,
     /// Bytes held and allowed.
@@ -103,17 +112,20 @@ pub struct Account {
 }
 
 impl Account {
-    /// An account without streams.
+    /// An account without streams; without limits it has no JetStream.
     pub fn new(
         name: &str,
         id: u32,
         interest: Arc<dyn Interest>,
-        limits: AccountLimits,
+        limits: Option<AccountLimits>,
         server: Arc<Usage>,
     ) -> Arc<Self> {
+        let enabled = limits.is_some();
+        let limits = limits.unwrap_or_default();
         Arc::new(Self {
             name: name.into(),
             id,
+            enabled,
             interest,
             usage: Usage::new(limits.max_memory, limits.max_storage, Some(server)),
             limits: RwLock::new(limits),

@@ -129,6 +129,13 @@ pub fn parse_flow_control(subject: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
+/// Whether a subject is one of the account's: the long form has a word made of the account's name.
+pub fn is_of_account(subject: &[u8], account: &str) -> bool {
+    let mut tokens = sonata_subject::tokens(subject).skip(3);
+    let word = tokens.next().unwrap_or_default();
+    tokens.count() < 7 || word == crate::nuid::hash(account).as_bytes()
+}
+
 /// What a client says about a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ack {

@@ -114,6 +114,15 @@ pub fn set(block: &mut Vec<u8>, name: &str, value: &[u8]) {
     append(block, name, value);
 }
 
+/// Gives the first field called `name` another value where it stands, or adds one at the end.
+pub fn replace(block: &mut Vec<u8>, name: &str, value: &[u8]) {
+    let Some(start) = find(block, name) else { return append(block, name, value) };
+    let end = line_end(&block[start..]).map_or(block.len(), |length| start + length);
+    let value = value.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte });
+    let line: Vec<u8> = name.bytes().chain(*b": ").chain(value).chain(*b"\r\n").collect();
+    block.splice(start..end, line);
+}
+
 /// Removes all fields called `name`.
 pub fn remove(block: &mut Vec<u8>, name: &str) {
     remove_where(block, |field| field == name.as_bytes());
@@ -190,6 +199,10 @@ mod tests {
         assert_eq!(block, b"NATS/1.0\r\nA: 1\r\nB: 2  C: 3\r\n\r\n");
         set(&mut block, "A", b"9");
         assert_eq!(block, b"NATS/1.0\r\nB: 2  C: 3\r\nA: 9\r\n\r\n");
+        replace(&mut block, "B", b"4\r\n");
+        replace(&mut block, "D", b"5");
+        assert_eq!(block, b"NATS/1.0\r\nB: 4  \r\nA: 9\r\nD: 5\r\n\r\n");
+        remove(&mut block, "D");
         append(&mut block, "Nats-Schedule", b"x");
         append(&mut block, "Nats-Schedule-TTL", b"y");
         append(&mut block, "Nats-Scheduler", b"z");

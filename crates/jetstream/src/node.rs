@@ -124,13 +124,13 @@ impl Node {
         &self.usage
     }
 
-    /// Gives an account JetStream, if it does not have it.
+    /// Adds an account, if it is not there; without limits it has no JetStream, and is told so.
     pub fn enable(
         &self,
         name: &str,
         id: u32,
         interest: Arc<dyn Interest>,
-        limits: AccountLimits,
+        limits: Option<AccountLimits>,
     ) -> Arc<Account> {
         self.accounts
             .write()
@@ -183,7 +183,7 @@ impl Node {
             let mut machine = stream.lock();
             (machine.take_turn_wish(), machine.take_watched(), machine.take_stored())
         };
-        if stored {
+        if stored && stream.is_followed() {
             self.wake_followers(stream);
         }
         if let Some(subjects) = watched {
@@ -199,12 +199,13 @@ impl Node {
     pub fn handle(&self, account: &Account, request: Request<'_>, out: &mut dyn Publish) {
         let Some(operation) = Operation::parse(request.subject) else { return };
         let reply = request.reply;
-        if reply.is_empty() {
-            return;
-        }
         let level = header::get_str(request.headers, name::REQUIRED_API_LEVEL).map(str::parse::<u32>);
         let level_is_too_high = level.is_some_and(|level| !level.is_ok_and(|level| level <= API_LEVEL));
-        let refusal = level_is_too_high.then(|| ApiError::from(ErrorCode::RequiredApiLevel));
+        let refusal = match account.enabled {
+            _ if level_is_too_high => Some(ApiError::from(ErrorCode::RequiredApiLevel)),
+            true => None,
+            false => Some(ErrorCode::NotEnabledForAccount.into()),
+        };
         let answered = match operation {
             Operation::ConsumerNext { .. } | Operation::DirectGet { .. } => {
                 self.handle_quickly(account, &operation, request, out);
@@ -345,8 +346,7 @@ impl Node {
     pub fn answers(&self, account: &Account, operation: &Operation<'_>) -> bool {
         match operation {
             Operation::DirectGet { stream, .. } => account.stream(stream).is_ok_and(|stream| {
-                let machine = stream.lock();
-                machine.config().allow_direct || machine.config().mirror_direct
+                stream.lock().config().allow_direct
             }),
             _ => true,
         }
@@ -401,6 +401,9 @@ impl Node {
     /// Takes an acknowledgement, from its subject; false when there is no such consumer.
     pub fn acknowledge(&self, account: &Account, request: Request<'_>, out: &mut dyn Publish) -> bool {
         let Some(delivery) = ack::parse(request.subject) else { return false };
+        if !ack::is_of_account(request.subject, &account.name) {
+            return false;
+        }
         let (Ok(stream), Ok(consumer)) =
             (std::str::from_utf8(delivery.stream), std::str::from_utf8(delivery.consumer))
         else {
@@ -484,10 +487,6 @@ fn check_supported(config: &StreamConfig) -> Result<(), ApiError> {
     let missing = [
         (config.mirror.iter().chain(&config.sources).any(|source| source.external.is_some()), "external"),
         (config.mirror.iter().chain(&config.sources).any(|source| source.consumer.is_some()), "consumer of a source"),
-        (config.allow_msg_counter, "allow_msg_counter"),
-        (config.allow_atomic, "allow_atomic"),
-        (config.allow_batched, "allow_batched"),
-        (config.allow_msg_schedules, "allow_msg_schedules"),
     ];
     match missing.into_iter().find(|(used, _)| *used) {
         Some((_, field)) => {

@@ -19,7 +19,7 @@ pub mod publish_flag {
     pub const ROLLUP_ALL: u8 = 4;
     /// `headers` hold a `Nats-TTL`.
     pub const TTL: u8 = 8;
-    /// `headers` hold a `Nats-Schedule`.
+    /// `headers` hold a `Nats-Schedule`, or name a `Nats-Scheduler` whose schedule goes on or ends with this message.
     pub const SCHEDULE: u8 = 16;
     /// A message of another stream: sequences before it may be skipped.
     pub const MIRRORED: u8 = 32;

@@ -95,6 +95,22 @@ impl Schedule {
     }
 }
 
+impl Schedule {
+    /// The time at which it fires as `Nats-Schedule-Next` says it: RFC 3339, with the offset of the schedule's own zone.
+    pub fn written(&self, time: Timestamp) -> String {
+        let Self::Calendar(calendar) = self else { return time.to_string() };
+        let Ok(instant) = jiff::Timestamp::from_nanosecond(i128::from(time.0)) else {
+            return time.to_string();
+        };
+        let local = instant.to_zoned(calendar.zone.clone());
+        if local.offset().is_zero() {
+            return time.to_string();
+        }
+        // Calendar rules fire at whole seconds.
+        local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+    }
+}
+
 /// The zone with a name of the IANA database; `Local` is the machine's and does not exist here.
 fn time_zone(name: &[u8]) -> Result<TimeZone, ScheduleError> {
     let name = std::str::from_utf8(name).map_err(|_| ScheduleError::TimeZone)?;
@@ -145,6 +161,21 @@ mod tests {
         ] {
             let schedule = Schedule::parse(pattern.as_bytes(), zone.map(str::as_bytes)).expect(pattern);
             assert_eq!(schedule.next(time(last), time(last)), Some(time(next)), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn times_are_written_in_the_zone_of_the_schedule() {
+        for (pattern, zone, written) in [
+            ("@every 5m", None, "2026-07-01T12:00:00Z"),
+            ("@daily", None, "2026-07-01T12:00:00Z"),
+            ("@daily", Some("UTC"), "2026-07-01T12:00:00Z"),
+            ("@daily", Some("America/New_York"), "2026-07-01T08:00:00-04:00"),
+            ("@daily", Some("Asia/Kathmandu"), "2026-07-01T17:45:00+05:45"),
+        ] {
+            let schedule = Schedule::parse(pattern.as_bytes(), zone.map(str::as_bytes)).expect(pattern);
+            let text = schedule.written(time("2026-07-01T12:00:00Z"));
+            assert_eq!((text.as_str(), time(&text)), (written, time("2026-07-01T12:00:00Z")));
         }
     }
 

@@ -220,6 +220,14 @@ impl Store {
         self.last = self.last.max(last.min(u64::MAX - 1));
     }
 
+    /// The same for a message that came at `timestamp` and was not kept.
+    pub fn skip(&mut self, sequence: u64, timestamp: i64) {
+        if sequence > self.last {
+            self.advance(sequence);
+            self.last_timestamp = timestamp;
+        }
+    }
+
     /// The numbers of stream information. Cheap.
     pub fn state(&self) -> State {
         let (first_sequence, first_timestamp) = self.first.unwrap_or((self.last + 1, 0));

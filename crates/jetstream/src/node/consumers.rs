@@ -104,7 +104,12 @@ impl Node {
             .into_iter()
             .skip(offset)
             .take(LIST_MAX)
-            .filter_map(|name| machine.consumer_info(&name, request.now, out).ok());
+            .filter_map(|name| {
+                let mut info = machine.consumer_info(&name, request.now, out).ok()?;
+                // Lists show what is stored, without who shows it.
+                info.config = machine.consumers.get(&*name).map(|consumer| (*consumer.config).clone());
+                Some(info)
+            });
         let body = ConsumerListReply { page, consumers: infos.collect(), ..ConsumerListReply::default() };
         Ok(Some(Response::done(body).encode()))
     }
@@ -165,9 +170,9 @@ impl Node {
         request: Request<'_>,
         out: &mut dyn Publish,
     ) -> Answered {
-        let said: UnpinConsumer = self.read_optional(request.payload)?;
+        let said: UnpinConsumer = self.read(request.payload)?;
         if said.group.is_empty() {
-            return Err(ErrorCode::ConsumerInvalidGroupName.into());
+            return Err(ErrorCode::InvalidJson.with("consumer group not specified"));
         }
         let found = account.stream(stream)?;
         let answer = found.lock().unpin_consumer(consumer, &said.group, request.now, out)?;

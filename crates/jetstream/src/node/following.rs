@@ -21,6 +21,9 @@ impl Node {
             followers.entry(origin.clone()).or_default().push(Arc::downgrade(stream));
         }
         followers.retain(|_, listed| !listed.is_empty());
+        for stream in account.streams() {
+            stream.set_followed(followers.contains_key(&*stream.name));
+        }
         drop(followers);
         if !origins.is_empty() {
             self.world.wake(stream);

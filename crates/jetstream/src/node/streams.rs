@@ -10,7 +10,7 @@ use crate::api::request::{
     self, ConfigureStream, DeleteMessage, GetMessage, ListStreams, Purge, StreamInfoRequest,
 };
 use crate::api::response::{
-    LIST_MAX, MessageGetReply, NAMES_MAX, Page, Response, StreamCreateReply, StreamDeleteReply,
+    ClusterInfo, LIST_MAX, MessageGetReply, NAMES_MAX, Page, Response, StreamCreateReply, StreamDeleteReply,
     StreamInfoReply, StreamListReply, StreamNamesReply,
 };
 use crate::config::StreamConfig;
@@ -44,7 +44,7 @@ impl Node {
                 return Err(ErrorCode::StreamNameInUse.into());
             }
             let info = machine.info(request.now);
-            return Ok(Some(Response::done(StreamCreateReply { info: Some(info), did_create: false }).encode()));
+            return Ok(Some(Response::done(StreamCreateReply { info: Some(info), did_create: true }).encode()));
         }
         account.check_beside(&config, true)?;
         let header = Header {
@@ -174,7 +174,13 @@ impl Node {
         let said: ListStreams = self.read_optional(request.payload)?;
         let streams = self.filtered(account, &said.subject);
         let offset = usize::try_from(said.offset).unwrap_or(0).min(streams.len());
-        let infos = streams.iter().skip(offset).take(LIST_MAX).map(|stream| stream.lock().info(request.now));
+        let infos = streams.iter().skip(offset).take(LIST_MAX).map(|stream| {
+            let machine = stream.lock();
+            let mut info = machine.info(request.now);
+            // Lists show what is stored, without who shows it.
+            info.config = (**machine.config()).clone();
+            info
+        });
         let body = StreamListReply {
             page: Page { total: streams.len(), offset, limit: LIST_MAX },
             streams: infos.collect(),
@@ -186,7 +192,12 @@ impl Node {
     pub(super) fn stream_info(&self, account: &Account, stream: &str, request: Request<'_>) -> Answered {
         let said: StreamInfoRequest = self.read_optional(request.payload)?;
         let found = account.stream(stream)?;
-        let (info, page) = found.lock().detailed_info(&said, request.now)?;
+        let (mut info, page) = found.lock().detailed_info(&said, request.now)?;
+        info.domain = self.settings().domain.to_string();
+        info.cluster = Some(ClusterInfo {
+            leader: self.settings().server_name.to_string(),
+            ..ClusterInfo::default()
+        });
         Ok(Some(Response::done(StreamInfoReply { page, info: Some(info) }).encode()))
     }
 

@@ -1,6 +1,8 @@
 //! Publishes: judged in the original's order of checks, turned into records, or refused.
 
-use super::{After, Extra, Machine, in_flight};
+use super::counter::Count;
+use super::decimal::Decimal;
+use super::{After, Commit, Extra, Machine, fast_batch, in_flight, staged};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::config::{Discard, Retention, Storage};
 use crate::header::{self, name};
@@ -31,17 +33,71 @@ const UNWRITTEN_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// What the headers of a publish make of it.
 #[derive(Debug, Default)]
-struct Terms {
-    flags: u8,
-    id: Option<Box<[u8]>>,
+pub(super) struct Terms {
+    pub(super) flags: u8,
+    pub(super) id: Option<Box<[u8]>>,
     /// Headers to be stored instead.
-    headers: Option<Vec<u8>>,
+    pub(super) headers: Option<Vec<u8>>,
+    /// Payload to be stored instead.
+    pub(super) payload: Option<Vec<u8>>,
+    /// What a counter has counted to with this message.
+    pub(super) count: Option<Count>,
+    /// It is a schedule.
+    pub(super) is_schedule: bool,
+}
+
+impl Terms {
+    /// Those of a message about which nothing has been found out, except that a header of the server's own is not stored.
+    pub(super) fn stripped(headers: &[u8]) -> Self {
+        let mut terms = Self::default();
+        if header::has(headers, name::REQUEST_INFO) {
+            let mut stripped = headers.to_vec();
+            header::remove(&mut stripped, name::REQUEST_INFO);
+            terms.headers = Some(stripped);
+        }
+        terms
+    }
+
+    /// The headers that are stored.
+    pub(super) fn headers<'a>(&'a self, published: &'a [u8]) -> &'a [u8] {
+        self.headers.as_deref().unwrap_or(published)
+    }
+
+    /// The payload that is stored.
+    pub(super) fn payload<'a>(&'a self, published: &'a [u8]) -> &'a [u8] {
+        self.payload.as_deref().unwrap_or(published)
+    }
+
+    /// The message is stored with what its counter has counted to.
+    pub(super) fn set_count(&mut self, published: &[u8], count: Count) {
+        self.payload = Some(count.payload());
+        if let Some(headers) = count.headers(self.headers(published)) {
+            self.headers = Some(headers);
+        }
+        self.count = Some(count);
+    }
+
+    /// Whether earlier messages go.
+    pub(super) fn rolls_up(&self) -> bool {
+        self.flags & (publish_flag::ROLLUP_SUBJECT | publish_flag::ROLLUP_ALL) > 0
+    }
+}
+
+/// A message that may be stored.
+#[derive(Debug)]
+pub(super) struct Admission<'a> {
+    pub(super) subject: &'a [u8],
+    pub(super) headers: &'a [u8],
+    pub(super) payload: &'a [u8],
+    pub(super) terms: Terms,
 }
 
 /// How a publish is answered when it is not stored.
-enum Refusal {
+#[derive(Debug)]
+pub(super) enum Refusal {
     Error(ApiError),
-    Duplicate(u64),
+    /// The sequence it was stored under before, and what else is said.
+    Duplicate(u64, Extra),
     /// Not at all: it is no message for the stream.
     Silence,
 }
@@ -62,11 +118,19 @@ impl Machine {
     /// Takes a message that was published on one of the stream's subjects.
     pub fn receive(&mut self, incoming: Incoming<'_>, now: i64, out: &mut dyn Publish) {
         let reply = if self.config.no_ack { b"" } else { incoming.reply };
-        match self.admit(&incoming, reply, now, out) {
+        let original_reply = fast_batch::original_reply(incoming.reply, incoming.headers);
+        let step = fast_batch::Step::parse(original_reply.as_deref().unwrap_or(incoming.reply));
+        let batch = header::get(incoming.headers, name::BATCH_ID).filter(|id| !id.is_empty());
+        let admitted = match (step, batch) {
+            (Some(step), _) => self.receive_fast(step, &incoming, reply, now, out),
+            (None, Some(id)) => self.receive_batched(id, &incoming, reply, now, out),
+            (None, None) => self.admit(&incoming, reply, now, out),
+        };
+        match admitted {
             Ok(()) | Err(Refusal::Silence) => {}
             Err(Refusal::Error(error)) => self.refuse_publish(reply, &error, out),
-            Err(Refusal::Duplicate(sequence)) => {
-                let after = After::Duplicate { reply: reply.into(), sequence };
+            Err(Refusal::Duplicate(sequence, extra)) => {
+                let after = After::Duplicate { reply: reply.into(), sequence, extra };
                 // One that is still on its way is acknowledged with the first.
                 match self.in_flight.last_position() {
                     Some(position) => {
@@ -87,8 +151,68 @@ impl Machine {
     ) -> Result<(), Refusal> {
         let transformed = self.transform.as_ref().and_then(|it| it.apply(incoming.subject, now as u32));
         let subject = transformed.as_deref().unwrap_or(incoming.subject);
-        let config = self.config.clone();
-        if config.sealed {
+        self.check_open()?;
+        let (headers, payload) = (incoming.headers, incoming.payload);
+        let (mut terms, increment) = match headers.is_empty() {
+            true => (Terms::default(), None),
+            false => self.terms(subject, headers, payload, now)?,
+        };
+        if self.config.allow_msg_counter {
+            let increment = increment.ok_or(ErrorCode::MessageIncrementMissing)?;
+            let count = self.count_on(subject)?.plus(&increment);
+            terms.set_count(headers, count);
+        }
+        self.check_size(terms.headers(headers), terms.payload(payload))?;
+        let value = terms.count.as_ref().map(|count| count.value.to_string().into());
+        let extra = value.map_or(Extra::None, Extra::Value);
+        let after = After::Published { reply: reply.into(), extra };
+        let bytes = self.accounting().bytes(
+            subject.len(),
+            terms.headers(headers).len(),
+            terms.payload(payload).len(),
+        );
+        self.check_limits(subject, bytes)?;
+        Ok(self.put(Admission { subject, headers, payload, terms }, after, now, out)?)
+    }
+
+    /// Gives a message its sequence and logs it.
+    pub(super) fn put(
+        &mut self,
+        admission: Admission<'_>,
+        after: After,
+        now: i64,
+        out: &mut dyn Publish,
+    ) -> Result<(), ApiError> {
+        let Admission { subject, headers, payload, mut terms } = admission;
+        let (id, count) = (terms.id.take(), terms.count.take());
+        let (headers, payload) = (terms.headers(headers), terms.payload(payload));
+        let bytes = self.accounting().bytes(subject.len(), headers.len(), payload.len());
+        let sequence = self.assigned + 1;
+        let flags = terms.flags;
+        let publish = record::Publish { flags, sequence, timestamp: now, subject, headers, payload };
+        let is_schedule = terms.is_schedule;
+        let message = in_flight::Message { subject: subject.into(), id, sequence, bytes, is_schedule };
+        self.assigned = sequence;
+        if let Err(error) = self.commit(&Record::Publish(publish), Some(message), after, now, out) {
+            self.assigned = sequence - 1;
+            return Err(error);
+        }
+        if let Some(count) = count {
+            self.note_count(subject, sequence, count);
+        }
+        Ok(())
+    }
+
+    /// A counter's message was logged: until it is stored, the next one goes on from it.
+    pub(super) fn note_count(&mut self, subject: &[u8], sequence: u64, count: Count) {
+        if matches!(self.commit, Commit::Logged(_)) {
+            self.counters.on_logged(subject, sequence, count);
+        }
+    }
+
+    /// Whether the stream takes messages at all now.
+    pub(super) fn check_open(&self) -> Result<(), Refusal> {
+        if self.config.sealed {
             return Err(ErrorCode::StreamSealed.into());
         }
         if let Some(cause) = &self.failed {
@@ -97,59 +221,48 @@ impl Machine {
         if self.store.unwritten_bytes() > UNWRITTEN_BYTES_MAX {
             return Err(ErrorCode::StreamTooManyRequests.into());
         }
-        if config.mirror.is_some() {
+        if self.config.mirror.is_some() {
             return Err(Refusal::Silence);
         }
-        let headers = incoming.headers;
-        let terms = match headers.is_empty() {
-            true => Terms::default(),
-            false => self.terms(subject, headers, now)?,
-        };
-        let headers = terms.headers.as_deref().unwrap_or(headers);
-        let message_bytes = headers.len() + incoming.payload.len();
-        if config.max_msg_size >= 0 && message_bytes > config.max_msg_size as usize {
-            return Err(ErrorCode::StreamMessageExceedsMaximum.into());
-        }
-        if headers.len() > HEADERS_MAX {
-            return Err(ErrorCode::StreamHeaderExceedsMaximum.into());
-        }
-        let bytes = self.accounting().bytes(subject.len(), headers.len(), incoming.payload.len());
-        self.check_limits(subject, bytes)?;
-        let sequence = self.assigned + 1;
-        let record = Record::Publish(record::Publish {
-            flags: terms.flags,
-            sequence,
-            timestamp: now,
-            subject,
-            headers,
-            payload: incoming.payload,
-        });
-        let message = in_flight::Message { subject: subject.into(), id: terms.id, sequence, bytes };
-        let after = After::Published { reply: reply.into(), extra: Extra::None };
-        self.assigned = sequence;
-        let committed = self.commit(&record, Some(message), after, now, out);
-        if committed.is_err() {
-            self.assigned = sequence - 1;
-        }
-        Ok(committed?)
+        Ok(())
     }
 
-    /// What the headers ask for, checked.
-    fn terms(&mut self, subject: &[u8], headers: &[u8], now: i64) -> Result<Terms, Refusal> {
+    /// Whether a message has a size that the stream takes.
+    pub(super) fn check_size(&self, headers: &[u8], payload: &[u8]) -> Result<(), ErrorCode> {
+        self.check_message_size(headers, payload)?;
+        self.check_header_size(headers)
+    }
+
+    pub(super) fn check_message_size(&self, headers: &[u8], payload: &[u8]) -> Result<(), ErrorCode> {
+        let most = self.config.max_msg_size;
+        let is_too_large = most >= 0 && headers.len() + payload.len() > most as usize;
+        if is_too_large { Err(ErrorCode::StreamMessageExceedsMaximum) } else { Ok(()) }
+    }
+
+    pub(super) fn check_header_size(&self, headers: &[u8]) -> Result<(), ErrorCode> {
+        if headers.len() > HEADERS_MAX { Err(ErrorCode::StreamHeaderExceedsMaximum) } else { Ok(()) }
+    }
+
+    /// Whether the account has room for a message of a batch, before more is looked at.
+    pub(super) fn check_usage(&self, incoming: &Incoming<'_>) -> Result<(), ApiError> {
+        let Incoming { subject, headers, payload, .. } = *incoming;
+        let bytes = self.accounting().bytes(subject.len(), headers.len(), payload.len());
+        self.usage.check(self.config.storage, bytes + self.in_flight.bytes())
+    }
+
+    /// What the headers ask for, checked, and by how much a counter grows.
+    fn terms(
+        &mut self,
+        subject: &[u8],
+        headers: &[u8],
+        payload: &[u8],
+        now: i64,
+    ) -> Result<(Terms, Option<Decimal>), Refusal> {
         let config = self.config.clone();
-        let mut terms = Terms::default();
+        let mut terms = Terms::stripped(headers);
         let has = |name| header::get(headers, name).filter(|value| !value.is_empty());
-        if header::has(headers, name::REQUEST_INFO) {
-            let mut stripped = headers.to_vec();
-            header::remove(&mut stripped, name::REQUEST_INFO);
-            terms.headers = Some(stripped);
-        }
-        if has(name::INCREMENT).is_some() {
-            return Err(ErrorCode::MessageIncrementDisabled.into());
-        }
-        if has(name::EXPECTED_STREAM).is_some_and(|name| name != self.name.as_bytes()) {
-            return Err(ErrorCode::StreamNotMatch.into());
-        }
+        let increment = self.check_increment(headers, payload)?;
+        self.check_expected_stream(headers)?;
         let lifetime = has(name::TTL).map(ttl::parse);
         if !config.allow_msg_ttl && matches!(lifetime, Some(Some(ttl)) if ttl != Ttl::Seconds(0)) {
             return Err(ErrorCode::MessageTtlDisabled.into());
@@ -170,64 +283,93 @@ impl Machine {
         if number(has(name::EXPECTED_LAST_SEQUENCE)).is_some_and(|expected| expected != self.assigned) {
             return Err(ErrorCode::StreamWrongLastSequence.with(self.assigned).into());
         }
-        if has(name::SCHEDULE).is_some() {
-            return Err(ErrorCode::MessageSchedulesDisabled.into());
-        }
-        if has(name::SCHEDULER).is_some() || has(name::SCHEDULE_NEXT).is_some() {
-            return Err(ErrorCode::MessageSchedulesSchedulerInvalid.into());
-        }
-        if has(name::STREAM_SOURCE).is_some() {
-            return Err(ErrorCode::MessageSourceHeaderNotAllowed.into());
-        }
-        if has(name::BATCH_ID).is_some() {
-            return Err(ErrorCode::AtomicPublishDisabled.into());
-        }
+        self.check_schedules(subject, headers, None, &mut terms, now)?;
+        staged::check_source(headers)?;
         if let Some(id) = has(name::MSG_ID) {
-            self.dedupe.expire(now.saturating_sub(config.duplicate_window));
-            if let Some(sequence) = self.dedupe.find(id).or_else(|| self.in_flight.find_id(id)) {
-                return Err(Refusal::Duplicate(sequence));
-            }
-            terms.flags |= publish_flag::MESSAGE_ID;
-            terms.id = Some(id.into());
+            self.set_message_id(id, &mut terms, now)?;
         }
-        if let Some(expected) = has(name::EXPECTED_LAST_MSG_ID) {
-            let last = self.in_flight.last_id().unwrap_or(&self.last_message_id);
-            if expected != last {
-                return Err(ErrorCode::StreamWrongLastMsgId.with(String::from_utf8_lossy(last)).into());
+        self.check_last_message_id(headers)?;
+        self.set_rollup(headers, &mut terms)?;
+        self.set_lifetime(lifetime, headers, &mut terms)?;
+        Ok((terms, increment))
+    }
+
+    pub(super) fn check_expected_stream(&self, headers: &[u8]) -> Result<(), ErrorCode> {
+        match header::get(headers, name::EXPECTED_STREAM) {
+            Some(expected) if !expected.is_empty() && expected != self.name.as_bytes() => {
+                Err(ErrorCode::StreamNotMatch)
             }
+            _ => Ok(()),
         }
-        if let Some(rollup) = has(name::ROLLUP) {
-            if !config.allow_rollup_hdrs || config.deny_purge {
-                return Err(ErrorCode::StreamRollupFailed.with("rollup not permitted").into());
+    }
+
+    /// Notes the id of a message that has not been stored before.
+    pub(super) fn set_message_id(&mut self, id: &[u8], terms: &mut Terms, now: i64) -> Result<(), Refusal> {
+        self.dedupe.expire(now.saturating_sub(self.config.duplicate_window));
+        if let Some(sequence) = self.dedupe.find(id).or_else(|| self.in_flight.find_id(id)) {
+            return Err(Refusal::Duplicate(sequence, Extra::None));
+        }
+        terms.flags |= publish_flag::MESSAGE_ID;
+        terms.id = Some(id.into());
+        Ok(())
+    }
+
+    pub(super) fn check_last_message_id(&self, headers: &[u8]) -> Result<(), ApiError> {
+        let expected = header::get(headers, name::EXPECTED_LAST_MSG_ID).filter(|id| !id.is_empty());
+        let last = self.in_flight.last_id().unwrap_or(&self.last_message_id);
+        match expected {
+            Some(expected) if expected != last => {
+                Err(ErrorCode::StreamWrongLastMsgId.with(String::from_utf8_lossy(last)))
             }
-            terms.flags |= match rollup {
-                b"sub" => publish_flag::ROLLUP_SUBJECT,
-                b"all" => publish_flag::ROLLUP_ALL,
-                other => {
-                    let text = format!("rollup value invalid: {:?}", String::from_utf8_lossy(other));
-                    return Err(ErrorCode::StreamRollupFailed.with(text).into());
-                }
-            };
+            _ => Ok(()),
         }
+    }
+
+    /// Notes which earlier messages go.
+    pub(super) fn set_rollup(&self, headers: &[u8], terms: &mut Terms) -> Result<(), ApiError> {
+        let rollup = header::get(terms.headers(headers), name::ROLLUP).filter(|rollup| !rollup.is_empty());
+        let Some(rollup) = rollup else { return Ok(()) };
+        if !self.config.allow_rollup_hdrs || self.config.deny_purge {
+            return Err(ErrorCode::StreamRollupFailed.with("rollup not permitted"));
+        }
+        let flag = match rollup {
+            b"sub" => publish_flag::ROLLUP_SUBJECT,
+            b"all" => publish_flag::ROLLUP_ALL,
+            other => {
+                let text = format!("rollup value invalid: {:?}", String::from_utf8_lossy(other));
+                return Err(ErrorCode::StreamRollupFailed.with(text));
+            }
+        };
+        terms.flags |= flag;
+        Ok(())
+    }
+
+    /// Notes how long the message lives.
+    pub(super) fn set_lifetime(
+        &self,
+        lifetime: Option<Option<Ttl>>,
+        headers: &[u8],
+        terms: &mut Terms,
+    ) -> Result<(), ErrorCode> {
         match lifetime {
-            Some(None) => return Err(ErrorCode::MessageTtlInvalid.into()),
+            Some(None) => return Err(ErrorCode::MessageTtlInvalid),
             Some(Some(Ttl::Seconds(0))) | None => {}
             Some(Some(Ttl::Never)) => terms.flags |= publish_flag::TTL,
             Some(Some(Ttl::Seconds(seconds))) => {
                 terms.flags |= publish_flag::TTL;
                 // A marker that ended before an older one would be missed.
-                let least = config.subject_delete_marker_ttl / 1_000_000_000;
-                if seconds < least && config.max_msgs_per_subject != 1 {
+                let least = self.config.subject_delete_marker_ttl / 1_000_000_000;
+                if seconds < least && self.config.max_msgs_per_subject != 1 {
                     let headers = terms.headers.get_or_insert_with(|| headers.to_vec());
                     header::set(headers, name::TTL, least.to_string().as_bytes());
                 }
             }
         }
-        Ok(terms)
+        Ok(())
     }
 
     /// The last sequence of a subject, or of any that matches a filter, on its way or stored; 0 for none.
-    fn last_on(&mut self, subject: &[u8]) -> Result<u64, Refusal> {
+    pub(super) fn last_on(&mut self, subject: &[u8]) -> Result<u64, Refusal> {
         let on_its_way = match sonata_subject::has_wildcard(subject) {
             true => self.in_flight.last_matching(subject),
             false => self.in_flight.subject(subject).map(|(_, last)| last),
@@ -311,6 +453,6 @@ impl Machine {
 }
 
 /// A header's number; one that is none counts as 0, as in the original.
-fn number(value: Option<&[u8]>) -> Option<u64> {
+pub(super) fn number(value: Option<&[u8]>) -> Option<u64> {
     value.map(|value| std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(0))
 }

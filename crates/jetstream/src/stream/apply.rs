@@ -148,6 +148,7 @@ impl Machine {
             return;
         }
         self.assigned = self.assigned.max(sequence);
+        self.counters.on_stored(subject, sequence);
         // There may be a timer to set.
         self.wants_turn |= flags & publish_flag::TTL > 0
             || state.messages == 0 && self.config.max_age > 0
@@ -162,8 +163,9 @@ impl Machine {
             _ => 0,
         };
         if self.config.retention == Retention::Interest && !self.has_interest(subject) {
-            self.store.advance(sequence);
+            self.store.skip(sequence, timestamp);
             self.roll_up(flags, subject, sequence, now, out);
+            self.apply_schedule(publish, false);
             return;
         }
         let message = NewMessage { sequence, timestamp, subject, headers, payload };
@@ -186,6 +188,7 @@ impl Machine {
         }
         self.stored = true;
         self.roll_up(flags, subject, sequence, now, out);
+        self.apply_schedule(publish, true);
         let mut wanted = false;
         for consumer in self.consumers.values_mut() {
             wanted |= consumer.on_stored(sequence, subject) && consumer.has_work();
@@ -231,6 +234,7 @@ impl Machine {
     pub(super) fn remove(&mut self, sequence: u64, now: i64, out: &mut dyn Publish) -> bool {
         let Ok(Some(removed)) = self.store.remove(sequence) else { return false };
         self.lifetimes.remove(sequence);
+        self.schedules.on_removed(&removed.subject, sequence);
         self.for_each_consumer(now, out, |consumer, scene| {
             consumer.on_removed(scene, sequence, &removed.subject);
         });
@@ -241,12 +245,19 @@ impl Machine {
     pub(super) fn cut(&mut self, first: u64) -> Cut {
         let Ok(cut) = self.store.remove_before(first) else { return Cut::default() };
         self.lifetimes.cut(first);
+        self.schedules.retain(|sequence| sequence >= first);
         self.tell_cut(false);
         cut
     }
 
     /// Removes messages that match (an empty filter is all), before a sequence (0 is no bound), but for the newest `keep`.
     pub(super) fn purge(&mut self, filter: &[u8], before: u64, keep: u64) -> Cut {
+        if filter.is_empty() && before > self.store.state().last_sequence {
+            // Beyond the end: what comes next has that sequence.
+            let cut = self.cut(before);
+            self.assigned = self.assigned.max(before - 1);
+            return cut;
+        }
         let filter = if filter.is_empty() { Filter::all() } else { Filter::new([filter]) };
         let before = (before > 0).then_some(before);
         let Ok(cut) = self.store.purge(&filter, before, keep) else { return Cut::default() };
@@ -255,6 +266,7 @@ impl Machine {
                 let store = &mut self.store;
                 self.lifetimes.retain(|sequence| store.get(sequence).is_ok_and(|message| message.is_some()));
             }
+            self.review_schedules();
             self.tell_cut(true);
         }
         cut
@@ -271,6 +283,12 @@ impl Machine {
     fn apply_config(&mut self, config: StreamConfig, now: i64, out: &mut dyn Publish) {
         let window = config.duplicate_window != self.config.duplicate_window;
         self.config = Arc::new(config);
+        if !self.config.allow_atomic {
+            self.batches.clear();
+        }
+        if !self.config.allow_batched {
+            self.fast_batches.clear();
+        }
         // It was checked when it was admitted.
         let _ = self.compile();
         if window {
@@ -373,6 +391,7 @@ impl Machine {
         }
         if self.store.remove(sequence).is_ok() {
             self.lifetimes.remove(sequence);
+            self.schedules.on_removed(&message.subject, sequence);
         }
     }
 
@@ -404,6 +423,7 @@ impl Machine {
             if !wanted {
                 let _ = self.store.remove(message.sequence);
                 self.lifetimes.remove(message.sequence);
+                self.schedules.on_removed(subject, message.sequence);
             }
         }
         for consumer in self.consumers.values_mut() {
@@ -422,9 +442,10 @@ impl Machine {
                     self.scratch = text;
                 }
             }
-            After::Duplicate { reply, sequence } => {
+            After::Fast(logged) => self.finish_fast(&logged, outcome.sequence, out),
+            After::Duplicate { reply, sequence, extra } => {
                 if !reply.is_empty() {
-                    let text = self.publish_ack(sequence, &Extra::None, true);
+                    let text = self.publish_ack(sequence, &extra, true);
                     out.publish(Outgoing::plain(&reply, &text));
                     self.scratch = text;
                 }
@@ -438,18 +459,10 @@ impl Machine {
 
     /// `{"stream":"S","seq":7}`, as the original writes it.
     fn publish_ack(&mut self, sequence: u64, extra: &Extra, duplicate: bool) -> Vec<u8> {
-        use std::io::Write;
         let mut text = std::mem::take(&mut self.scratch);
         text.clear();
         text.extend_from_slice(&self.acknowledgement);
-        let _ = write!(text, "{sequence}");
-        let _ = match extra {
-            _ if duplicate => write!(text, ",\"duplicate\": true"),
-            Extra::None => Ok(()),
-            Extra::Value(value) => write!(text, ",\"val\":\"{value}\""),
-            Extra::Batch { id, count } => write!(text, ",\"batch\":{id:?},\"count\":{count}"),
-        };
-        text.push(b'}');
+        extra.append(&mut text, sequence, duplicate);
         text
     }
 }

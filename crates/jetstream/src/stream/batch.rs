@@ -199,7 +199,9 @@ impl Machine {
         }
         let seat = self.usage.atomic_batches.take(OPEN_IN_SERVER_MAX);
         let seat = seat.ok_or(ErrorCode::AtomicPublishTooManyInflight)?;
-        self.batches.open.insert(id.into(), Batch { messages: Vec::new(), bytes: 0, touched: now, _seat: seat });
+        self.batches
+            .open
+            .insert(id.into(), Batch { messages: Vec::new(), bytes: 0, touched: now, _seat: seat });
         // Somebody must set the timer.
         self.wants_turn |= self.batches.review_at.is_none();
         self.batches.review_at.get_or_insert(now.saturating_add(IDLE_MAX));
@@ -228,13 +230,15 @@ impl Machine {
             let subject = transformed.map_or_else(|| held.subject.clone(), Vec::into_boxed_slice);
             let terms = self.judge(&mut staged, &subject, &held.headers, &held.payload, now);
             let terms = terms.map_err(|refusal| match refusal {
-                Refusal::Duplicate(_) => ErrorCode::AtomicPublishContainsDuplicateMessage.into(),
+                Refusal::Duplicate(..) => ErrorCode::AtomicPublishContainsDuplicateMessage.into(),
                 other => other,
             })?;
             judged.push((subject, terms));
         }
         self.usage.check(self.config.storage, staged.bytes() + self.in_flight.bytes())?;
-        if let (Step::CommitBefore, Some(held), Some((_, terms))) = (step, messages.last_mut(), judged.last_mut()) {
+        if let (Step::CommitBefore, Some(held), Some((_, terms))) =
+            (step, messages.last_mut(), judged.last_mut())
+        {
             // The last message says of itself that it is the last, as if it had committed.
             header::append(terms.headers.as_mut().unwrap_or(&mut held.headers), name::BATCH_COMMIT, b"1");
         }
@@ -279,8 +283,8 @@ impl Machine {
         }
         let Record::Batch(records) = record else { return Ok(()) };
         for (record, (_, terms)) in records.iter().zip(&judged) {
-            if let Some(value) = &terms.value {
-                self.counters.on_logged(record.subject, record.sequence, value.clone());
+            if let Some(count) = &terms.count {
+                self.counters.on_logged(record.subject, record.sequence, count.clone());
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sonata_store::{Done, Error, Finished};
 
-use super::{Dedupe, Lifetimes, Machine, Parts};
+use super::{Dedupe, Lifetimes, Machine, Parts, Schedules};
 use crate::api::error::ApiError;
 use crate::config::StreamConfig;
 use crate::consumer::Consumer;
@@ -102,6 +102,7 @@ impl Machine {
         put_bytes(&mut out, &self.last_message_id);
         self.dedupe.save(&mut out);
         self.lifetimes.save(&mut out);
+        self.schedules.save(&mut out);
         self.save_following(&mut out);
         put_number(&mut out, self.consumers.len() as u64);
         let mut state = Vec::new();
@@ -131,6 +132,7 @@ impl Machine {
         machine.last_message_id = reader.bytes()?.into();
         machine.dedupe = Dedupe::load(&mut reader)?;
         machine.lifetimes = Lifetimes::load(&mut reader)?;
+        machine.schedules = Schedules::load(&mut reader)?;
         machine.load_following(&mut reader)?;
         let config = machine.config.clone();
         for _ in 0..reader.count(1)? {

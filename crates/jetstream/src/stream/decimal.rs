@@ -44,6 +44,11 @@ impl Decimal {
         Self::new(larger.negative, difference(&larger.digits, &smaller.digits))
     }
 
+    /// The difference.
+    pub(crate) fn minus(&self, other: &Self) -> Self {
+        self.plus(&Self::new(!other.negative, other.digits.clone()))
+    }
+
     /// Which is farther from zero.
     fn compare_size(&self, other: &Self) -> Ordering {
         let by_length = self.digits.len().cmp(&other.digits.len());
@@ -99,9 +104,13 @@ mod tests {
 
     #[test]
     fn numbers_are_read_and_written() {
-        for (text, written) in
-            [("0", "0"), ("-0", "0"), ("+007", "7"), ("-10", "-10"), ("99999999999999999999999", "99999999999999999999999")]
-        {
+        for (text, written) in [
+            ("0", "0"),
+            ("-0", "0"),
+            ("+007", "7"),
+            ("-10", "-10"),
+            ("99999999999999999999999", "99999999999999999999999"),
+        ] {
             assert_eq!(decimal(text).to_string(), written);
         }
         for text in ["", "-", "+", "--1", "1.0", "1e3", "0x1", "1_0", " 1", "1 ", "one"] {
@@ -121,6 +130,7 @@ mod tests {
         fn sums_are_those_of_the_machine(left in any::<i64>(), right in any::<i64>()) {
             let total = decimal(&left.to_string()).plus(&decimal(&right.to_string()));
             prop_assert_eq!(total.to_string(), (i128::from(left) + i128::from(right)).to_string());
+            prop_assert_eq!(total.minus(&decimal(&right.to_string())), decimal(&left.to_string()));
         }
     }
 }

@@ -295,7 +295,7 @@ impl FastBatches {
             return Verdict::Answered;
         }
         let expected = batch.last + 1;
-        if step.sequence > expected {
+        if step.sequence != expected {
             answers.flow(&FlowMessage::Gap { last_seq: expected, seq: step.sequence });
         }
         if step.sequence < expected || step.sequence > expected && !batch.gap_ok {
@@ -403,7 +403,7 @@ impl Machine {
             batch.touched = now;
             return Ok(());
         }
-        if step.sequence != 1 {
+        if step.sequence != 1 || step.operation == Operation::Ping {
             return Err(ErrorCode::BatchPublishUnknownBatchId);
         }
         let is_full = batches.open.len() >= OPEN_MAX;
@@ -442,7 +442,8 @@ impl Machine {
     ) -> Result<(), Refusal> {
         let stored = self.try_store_fast(step, incoming, headers, reply, now, out);
         let Err(refusal) = stored else { return Ok(()) };
-        let is_first = self.fast_batches.open.get(step.id).is_some_and(|batch| !batch.gap_ok && batch.last == 1);
+        let is_first =
+            self.fast_batches.open.get(step.id).is_some_and(|batch| !batch.gap_ok && batch.last == 1);
         let goes_on = matches!(refusal, Refusal::Duplicate(..)) && !step.commits();
         if is_first && !goes_on {
             // A batch that fails at once is answered like a single message.
@@ -546,7 +547,8 @@ mod tests {
 
     #[test]
     fn a_reply_between_accounts_is_in_a_header() {
-        let headers = b"NATS/1.0\r\nNats-Request-Info: {\"acc\":\"A\",\"reply\":\"p.id.1.ok.1.0.$FI\"}\r\n\r\n";
+        let headers =
+            b"NATS/1.0\r\nNats-Request-Info: {\"acc\":\"A\",\"reply\":\"p.id.1.ok.1.0.$FI\"}\r\n\r\n";
         assert_eq!(original_reply(b"_R_.abc", headers).as_deref(), Some(&b"p.id.1.ok.1.0.$FI"[..]));
         assert_eq!(original_reply(b"_INBOX.abc", headers), None);
         assert_eq!(original_reply(b"_R_.abc", b""), None);

@@ -7,6 +7,7 @@
 use sonata_store::{Error, Filter, Message};
 use sonata_subject::transform::Transform;
 
+use super::counter::Count;
 use super::{After, Extra, Machine, in_flight};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::response::SourceInfo;
@@ -36,6 +37,8 @@ pub(crate) struct Following {
     applied: u64,
     /// Identity of the origin that `next` is about; 0 is none yet.
     origin: u64,
+    /// What the origin's clients know it by, see [`Machine::identity`].
+    identity: String,
     /// Messages that the origin has and this stream does not.
     lag: u64,
     /// When something was last heard of the origin, ns since 1970.
@@ -60,8 +63,10 @@ pub struct Want {
 #[derive(Debug)]
 pub struct Portion {
     messages: Vec<Message>,
-    /// Identity of the origin.
+    /// Number of the origin in the log.
     origin: u64,
+    /// What its clients know it by.
+    identity: String,
     /// The first sequence that has not been looked at.
     next: u64,
     /// The origin's last sequence.
@@ -96,6 +101,7 @@ impl Following {
             next: 0,
             applied: 0,
             origin: 0,
+            identity: String::new(),
             lag: 0,
             heard_at: None,
             error: None,
@@ -171,6 +177,11 @@ impl Machine {
         self.following.iter().enumerate().map(want).collect()
     }
 
+    /// Eight letters that tell this stream from another one of its name: a hash of when it was created.
+    pub(crate) fn identity(&self) -> String {
+        crate::nuid::hash(&crate::timestamp::Timestamp(self.created).to_string())
+    }
+
     /// Names of the streams that this one follows.
     pub fn origins(&self) -> Vec<String> {
         self.following.iter().map(|following| following.source.name.clone()).collect()
@@ -190,7 +201,7 @@ impl Machine {
         };
         next = next.max(state.first_sequence).max(1);
         let mut portion =
-            Portion { messages: Vec::new(), origin: self.lane, next, last: state.last_sequence, lag: 0 };
+            Portion { messages: Vec::new(), origin: self.lane, identity: self.identity(), next, last: state.last_sequence, lag: 0 };
         let mut bytes = 0;
         while portion.messages.len() < PORTION_MESSAGES && bytes < PORTION_BYTES {
             match self.store.next_message(&want.filter, portion.next) {
@@ -223,6 +234,7 @@ impl Machine {
         following.error = None;
         following.lag = portion.lag;
         following.origin = portion.origin;
+        following.identity.clone_from(&portion.identity);
         let is_mirror = following.is_mirror;
         for message in &portion.messages {
             let taken = match is_mirror {
@@ -282,7 +294,9 @@ impl Machine {
         let mut headers = message.headers.to_vec();
         header::remove(&mut headers, name::STREAM_SOURCE);
         let original = String::from_utf8_lossy(&message.subject);
-        let source = format!("{stream} {} {filters} {destinations} {original}", message.sequence);
+        let identity = &following.identity;
+        let source =
+            format!("{stream} {} {filters} {destinations} {original} {identity}", message.sequence);
         header::append(&mut headers, name::STREAM_SOURCE, source.as_bytes());
         let id = header::get(&headers, name::MSG_ID).map(Box::<[u8]>::from);
         if let Some(id) = &id {
@@ -305,15 +319,32 @@ impl Machine {
                 _ => 0,
             };
         }
+        let count = match self.config.allow_msg_counter {
+            true => {
+                let origin = (stream.as_str(), &*original);
+                match self.count_sourced(&subject, origin, &mut headers, &message.payload) {
+                    Ok(count) => Some(count),
+                    // What does not count has no place among counters.
+                    Err(_) => return true,
+                }
+            }
+            false => None,
+        };
+        let counted = count.as_ref().map(Count::payload);
+        let sequence = self.assigned + 1;
         let record = record::Publish {
             flags,
-            sequence: self.assigned + 1,
+            sequence,
             timestamp: now,
             subject: &subject,
             headers: &headers,
-            payload: &message.payload,
+            payload: counted.as_deref().unwrap_or(&message.payload),
         };
-        self.log_taken(record, id, now, out)
+        let taken = self.log_taken(record, id, now, out);
+        if let Some(count) = count.filter(|_| taken) {
+            self.note_count(&subject, sequence, count);
+        }
+        taken
     }
 
     fn log_taken(
@@ -325,8 +356,13 @@ impl Machine {
     ) -> bool {
         let before = self.assigned;
         let bytes = self.accounting().bytes(record.subject.len(), record.headers.len(), record.payload.len());
-        let message =
-            in_flight::Message { subject: record.subject.into(), id, sequence: record.sequence, bytes };
+        let message = in_flight::Message {
+            subject: record.subject.into(),
+            id,
+            sequence: record.sequence,
+            bytes,
+            is_schedule: false,
+        };
         self.assigned = record.sequence;
         let after = After::Published { reply: Box::default(), extra: Extra::None };
         let logged = self.commit(&Record::Publish(record), Some(message), after, now, out);

@@ -26,6 +26,8 @@ pub(crate) struct Message {
     pub(crate) id: Option<Box<[u8]>>,
     pub(crate) sequence: u64,
     pub(crate) bytes: u64,
+    /// It is a schedule.
+    pub(crate) is_schedule: bool,
 }
 
 /// See the module.
@@ -122,6 +124,13 @@ impl InFlight {
     /// Number and last sequence of the messages on a subject.
     pub(crate) fn subject(&self, subject: &[u8]) -> Option<(u64, u64)> {
         if self.subjects.is_empty() { None } else { self.subjects.get(subject).copied() }
+    }
+
+    /// Whether the last message on a subject is a schedule; `None` when none is on its way.
+    pub(crate) fn is_schedule(&self, subject: &[u8]) -> Option<bool> {
+        self.subject(subject)?;
+        let mut messages = self.queue.iter().rev().filter_map(|waiting| waiting.message.as_ref());
+        messages.find(|message| *message.subject == *subject).map(|message| message.is_schedule)
     }
 
     /// The last sequence of a subject that matches.

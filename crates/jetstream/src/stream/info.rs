@@ -21,7 +21,7 @@ impl Machine {
         StreamState {
             messages: state.messages,
             bytes: state.bytes,
-            first_seq: if state.last_sequence == 0 && state.messages == 0 && self.config.first_seq <= 1 { 0 } else { state.first_sequence },
+            first_seq: if state.last_sequence == 0 { 0 } else { state.first_sequence },
             first_ts: time(state.first_timestamp),
             last_seq: state.last_sequence,
             last_ts: time(state.last_timestamp),
@@ -41,7 +41,7 @@ impl Machine {
             config: self.config.shown(),
             created: Timestamp(self.created),
             state: self.state(),
-            domain: self.domain.to_string(),
+            domain: String::new(),
             cluster: None,
             mirror: self.mirror_info(now),
             sources: self.source_infos(now),
@@ -68,7 +68,7 @@ impl Machine {
             let filter = Filter::new([request.subjects_filter.as_bytes()]);
             let offset = usize::try_from(request.offset).unwrap_or(0);
             let (subjects, total) = self.store.subjects(&filter, offset, SUBJECTS_MAX);
-            page = Page { total, offset, limit: SUBJECTS_MAX };
+            page = Page { total, offset, limit: if total > 0 { SUBJECTS_MAX } else { 0 } };
             info.state.subjects = subjects
                 .into_iter()
                 .map(|(subject, count)| (String::from_utf8_lossy(&subject).into_owned(), count))

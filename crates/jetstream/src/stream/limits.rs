@@ -66,10 +66,14 @@ impl Machine {
     /// When a message becomes too old, if nothing happens before; ns since 1970.
     pub(super) fn next_expiry(&self) -> Option<i64> {
         let age = self.config.max_age;
-        let by_age = (age > 0).then(|| self.store.oldest()).flatten().map(|(_, time)| time.saturating_add(age));
+        // What has exactly its age is not too old yet.
+        let after = |time: i64, age: i64| time.saturating_add(age).saturating_add(1);
+        let by_age = (age > 0).then(|| self.store.oldest()).flatten().map(|(_, time)| after(time, age));
         let by_lifetime = self.lifetimes.next().map(|(ends_at, _)| ends_at);
-        let ids = self.dedupe.oldest().map(|time| time.saturating_add(self.config.duplicate_window));
-        [by_age, by_lifetime, ids].into_iter().flatten().min()
+        let ids = self.dedupe.oldest().map(|time| after(time, self.config.duplicate_window));
+        let (batches, fast) = (self.batches.next_review(), self.fast_batches.next_review());
+        let timers = [by_age, by_lifetime, ids, batches, fast, self.schedules.next_due()];
+        timers.into_iter().flatten().min()
     }
 
     /// Logs the removal of what has become too old.
@@ -163,7 +167,13 @@ impl Machine {
             payload: b"",
         });
         let bytes = self.accounting().bytes(subject.len(), headers.len(), 0);
-        let message = super::in_flight::Message { subject: subject.into(), id: None, sequence, bytes };
+        let message = super::in_flight::Message {
+            subject: subject.into(),
+            id: None,
+            sequence,
+            bytes,
+            is_schedule: false,
+        };
         if self.commit(&record, Some(message), After::Nothing, now, out).is_ok() {
             self.assigned = self.assigned.max(sequence);
         }

@@ -11,15 +11,22 @@
 
 mod admit;
 mod apply;
+mod batch;
 mod checkpoint;
+mod counter;
+mod decimal;
 mod dedupe;
 mod direct;
+mod fast_batch;
 mod following;
 mod in_flight;
 mod info;
 mod lifetime;
 mod limits;
 mod request;
+mod schedules;
+pub(crate) mod seats;
+mod staged;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -43,10 +50,14 @@ pub use following::{Portion, Want};
 pub use checkpoint::Header;
 pub use turn::{Next, Work, WorkDone};
 
+use batch::Batches;
+use counter::Counters;
 use dedupe::Dedupe;
+use fast_batch::FastBatches;
 use in_flight::{InFlight, Waiting};
 use lifetime::Lifetimes;
 use limits::Limit;
+use schedules::Schedules;
 
 /// How records become durable.
 #[derive(Clone)]
@@ -66,7 +77,9 @@ pub(crate) enum After {
     /// A publish is acknowledged; an empty reply wants nothing.
     Published { reply: Box<[u8]>, extra: Extra },
     /// So is one that was stored before.
-    Duplicate { reply: Box<[u8]>, sequence: u64 },
+    Duplicate { reply: Box<[u8]>, sequence: u64, extra: Extra },
+    /// A message of a fast batch is taken into account there.
+    Fast(Box<fast_batch::Logged>),
     /// Those who asked are told that their acknowledgements are applied.
     Acknowledged(Vec<Box<[u8]>>),
     /// A request is answered.
@@ -83,6 +96,30 @@ pub(crate) enum Extra {
     Batch { id: Box<str>, count: u64 },
 }
 
+impl Extra {
+    /// Appends the sequence and what follows it, to the end of the acknowledgement.
+    fn append(&self, text: &mut Vec<u8>, sequence: u64, duplicate: bool) {
+        crate::ack::append_number(text, sequence);
+        if duplicate {
+            text.extend_from_slice(b",\"duplicate\": true");
+        }
+        match self {
+            Self::None => {}
+            Self::Value(value) => {
+                text.extend_from_slice(b",\"val\":");
+                crate::json::append(text, value);
+            }
+            Self::Batch { id, count } => {
+                text.extend_from_slice(b",\"batch\":");
+                crate::json::append(text, id);
+                text.extend_from_slice(b",\"count\":");
+                crate::ack::append_number(text, *count);
+            }
+        }
+        text.push(b'}');
+    }
+}
+
 /// A stream of the server: the machine, its lock, and what must be known without the lock.
 pub struct Stream {
     /// Its number in the log, and its identity: random, never used again.
@@ -97,6 +134,8 @@ pub struct Stream {
     /// Interest in a deliver subject may have changed.
     review_asked: AtomicBool,
     deleted: AtomicBool,
+    /// Others take its messages.
+    followed: AtomicBool,
 }
 
 /// See the module.
@@ -115,6 +154,10 @@ pub struct Machine {
     assigned: u64,
     dedupe: Dedupe,
     lifetimes: Lifetimes,
+    counters: Counters,
+    batches: Batches,
+    fast_batches: FastBatches,
+    schedules: Schedules,
     last_message_id: Box<[u8]>,
     /// The mirror's origin, or the sources.
     following: Vec<following::Following>,
@@ -178,6 +221,7 @@ impl Stream {
             turn_asked: AtomicBool::new(false),
             review_asked: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
+            followed: AtomicBool::new(false),
         })
     }
 
@@ -204,6 +248,16 @@ impl Stream {
     /// Whether interest is to be looked at; asking takes the wish.
     pub fn take_review(&self) -> bool {
         self.review_asked.swap(false, Ordering::AcqRel)
+    }
+
+    /// Notes whether others take its messages.
+    pub(crate) fn set_followed(&self, followed: bool) {
+        self.followed.store(followed, Ordering::Release);
+    }
+
+    /// Whether others take its messages.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.followed.load(Ordering::Acquire)
     }
 
     /// It is gone, or about to be.
@@ -241,6 +295,10 @@ impl Machine {
             in_flight: InFlight::default(),
             dedupe: Dedupe::default(),
             lifetimes: Lifetimes::default(),
+            counters: Counters::default(),
+            batches: Batches::default(),
+            fast_batches: FastBatches::default(),
+            schedules: Schedules::default(),
             last_message_id: Box::default(),
             following: Vec::new(),
             stored: false,
@@ -332,6 +390,8 @@ impl Machine {
         self.for_each_consumer(now, out, |consumer, scene| {
             consumer.dismiss_waiting(scene, crate::consumer::Dismissal::ConsumerDeleted);
         });
+        self.batches.clear();
+        self.fast_batches.clear();
         let bytes = self.store.state().bytes as i64;
         self.usage.change(self.config.storage, -bytes);
     }
@@ -384,12 +444,15 @@ impl Machine {
                 After::Published { reply, .. } | After::Duplicate { reply, .. } => {
                     self.refuse_publish(&reply, &error, out);
                 }
+                After::Fast(logged) => self.refuse_fast(&logged, &error, out),
                 After::Request { reply, answer } => answer.refuse(&reply, error.clone(), out),
                 After::Acknowledged(_) | After::Nothing => {}
             }
         }
         self.assigned = self.store.state().last_sequence;
         self.expiring = 0;
+        self.counters.clear();
+        self.schedules.on_log_failed();
         self.rewind_following();
     }
 

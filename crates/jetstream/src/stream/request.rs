@@ -128,6 +128,9 @@ impl Machine {
         }
         match self.store.get(request.seq) {
             Ok(Some(_)) | Err(sonata_store::Error::Damaged { .. }) => {}
+            Ok(None) if request.seq > 0 && self.store.state().last_sequence == 0 => {
+                return Err(ErrorCode::StreamMsgDeleteFailed.with("stream store EOF"));
+            }
             Ok(None) if request.seq > self.store.state().last_sequence || request.seq == 0 => {
                 return Err(ErrorCode::StreamMsgDeleteFailed.with("no message found"));
             }

@@ -25,6 +25,9 @@ use crate::schedule::{Schedule, ScheduleError};
 use crate::timestamp::Timestamp;
 use crate::ttl;
 
+/// How the names of all headers begin that have to do with schedules.
+const PREFIX: &str = "Nats-Schedule";
+
 /// How a schedule ends.
 const PURGE: &[u8] = b"purge";
 
@@ -151,9 +154,27 @@ impl Schedules {
 }
 
 impl Machine {
+    /// Checks what the headers of a client's message have to do with schedules; `staged` is what stands before it in its
+    /// batch.
+    pub(super) fn check_schedules(
+        &mut self,
+        subject: &[u8],
+        headers: &[u8],
+        staged: Option<&Staged>,
+        terms: &mut Terms,
+        now: i64,
+    ) -> Result<(), ErrorCode> {
+        // All of them begin alike, and nearly no message has any: one look instead of four.
+        if memchr::memmem::find(headers, PREFIX.as_bytes()).is_none() {
+            return Ok(());
+        }
+        self.check_schedule(subject, headers, terms, now)?;
+        self.check_scheduler(subject, headers, staged, terms)
+    }
+
     /// Checks a message that may be a schedule. One that is gets a `Nats-Rollup: sub`, so that it stays the only one of its
     /// subject.
-    pub(super) fn check_schedule(
+    fn check_schedule(
         &self,
         subject: &[u8],
         headers: &[u8],
@@ -209,8 +230,8 @@ impl Machine {
         self.config.subjects.iter().any(|filter| sonata_subject::matches(filter.as_bytes(), subject))
     }
 
-    /// Checks a client's message that may end a schedule; `staged` is what stands before it in its batch.
-    pub(super) fn check_scheduler(
+    /// Checks a message that may end a schedule.
+    fn check_scheduler(
         &mut self,
         subject: &[u8],
         headers: &[u8],
@@ -220,7 +241,11 @@ impl Machine {
         let said = |name| header::get(headers, name).filter(|value| !value.is_empty());
         let scheduler = said(name::SCHEDULER);
         let Some(next) = said(name::SCHEDULE_NEXT) else {
-            return if scheduler.is_some() { Err(ErrorCode::MessageSchedulesSchedulerInvalid) } else { Ok(()) };
+            return if scheduler.is_some() {
+                Err(ErrorCode::MessageSchedulesSchedulerInvalid)
+            } else {
+                Ok(())
+            };
         };
         let scheduler = scheduler
             .filter(|it| next == PURGE && *it != subject && sonata_subject::is_literal(it))
@@ -290,7 +315,8 @@ impl Machine {
         let store = &mut self.store;
         let all = Filter::all();
         // What cannot be read now is looked at again when it fires.
-        self.schedules.retain(|sequence| store.next(&all, sequence).map_or(true, |next| next == Some(sequence)));
+        self.schedules
+            .retain(|sequence| store.next(&all, sequence).map_or(true, |next| next == Some(sequence)));
     }
 
     /// Publishes what is due.
@@ -322,7 +348,7 @@ impl Machine {
         let source = said(name::SCHEDULE_SOURCE).and_then(|source| self.last_message(source));
         let content = source.as_ref().unwrap_or(&message);
         let mut headers = content.headers.to_vec();
-        for prefix in ["Nats-Schedule", name::EXPECTED_PREFIX] {
+        for prefix in [PREFIX, name::EXPECTED_PREFIX] {
             header::remove_prefix(&mut headers, prefix);
         }
         for name in [name::MSG_ID, name::TTL, name::ROLLUP] {
@@ -330,7 +356,7 @@ impl Machine {
         }
         header::append(&mut headers, name::SCHEDULER, &message.subject);
         match schedule.is_repeating() {
-            true => header::append(&mut headers, name::SCHEDULE_NEXT, next.to_string().as_bytes()),
+            true => header::append(&mut headers, name::SCHEDULE_NEXT, schedule.written(next).as_bytes()),
             false => header::append(&mut headers, name::SCHEDULE_NEXT, PURGE),
         }
         let mut flags = publish_flag::SCHEDULE;

@@ -3,9 +3,9 @@
 //! The original judges them in another order than single messages, by the code of its clusters: message ids come early, the
 //! expected sequence of the stream before that of the subject. Errors show it, so the order is kept.
 
+use super::Machine;
 use super::admit::{Refusal, Terms};
-use super::decimal::Decimal;
-use super::{Machine, counter};
+use super::counter::Count;
 use crate::api::error::{ApiError, ErrorCode};
 use crate::config::Discard;
 use crate::header::{self, name};
@@ -20,7 +20,7 @@ pub(super) struct Staged {
     subjects: HashMap<Box<[u8]>, OnSubject>,
     /// Message ids.
     ids: HashMap<Box<[u8]>, ()>,
-    counters: HashMap<Box<[u8]>, Decimal>,
+    counters: HashMap<Box<[u8]>, Count>,
     /// The last sequences that were expected of subjects, and right.
     expected: HashMap<Box<[u8]>, u64>,
 }
@@ -77,18 +77,16 @@ impl Machine {
         if self.config.allow_msg_counter {
             let increment = increment.ok_or(ErrorCode::MessageIncrementMissing)?;
             let before = match staged.counters.get(subject) {
-                Some(value) => value.clone(),
-                None => self.counter_value(subject)?,
+                Some(count) => count.clone(),
+                None => self.count_on(subject)?,
             };
-            let value = before.plus(&increment);
-            terms.payload = Some(counter::payload_of(&value));
+            let count = before.plus(&increment);
+            staged.counters.insert(subject.into(), count.clone());
+            terms.set_count(headers, count);
             self.check_size(terms.headers(headers), terms.payload(payload))?;
-            staged.counters.insert(subject.into(), value.clone());
-            terms.value = Some(value);
         }
         self.check_expected_in_batch(staged, subject, headers)?;
-        self.check_schedule(subject, headers, &mut terms, now)?;
-        self.check_scheduler(subject, headers, Some(staged), &mut terms)?;
+        self.check_schedules(subject, headers, Some(staged), &mut terms, now)?;
         self.set_rollup(headers, &mut terms)?;
         check_rollup_in_batch(staged, subject, &terms)?;
         self.set_lifetime(lifetime, headers, &mut terms)?;
@@ -96,7 +94,7 @@ impl Machine {
         let bytes = self.accounting().bytes(subject.len(), headers.len(), payload.len());
         staged.messages += 1;
         staged.bytes += bytes;
-        let on = staged.subjects.entry_ref(subject).or_default();
+        let on = staged.subjects.entry(subject.into()).or_default();
         *on = OnSubject { messages: on.messages + 1, is_schedule: terms.is_schedule };
         let messages = on.messages;
         self.check_room_in_batch(staged, subject, messages, &terms)?;

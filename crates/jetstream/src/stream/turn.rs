@@ -171,6 +171,9 @@ impl Machine {
     /// Does what is due.
     pub fn on_timer(&mut self, now: i64, out: &mut dyn Publish) {
         self.expire(now, out);
+        self.expire_batches(now, out);
+        self.fast_batches.expire(now);
+        self.fire_schedules(now, out);
         let mut inactive: Vec<u64> = Vec::new();
         self.for_each_consumer(now, out, |consumer, scene| {
             if consumer.on_timer(scene) == Fate::Inactive {

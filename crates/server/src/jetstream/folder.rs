@@ -40,7 +40,9 @@ pub(super) fn accounts(server: &Options) -> Vec<(String, AccountLimits)> {
             (name, limits)
         })
         .collect();
-    if configured.is_empty() {
+    let system = server.system_account_name();
+    if server.accounts.iter().all(|account| Some(&*account.name) == system) {
+        // Nobody has thought of accounts: everybody is in the global one.
         return vec![(GLOBAL_ACCOUNT.to_owned(), AccountLimits::default())];
     }
     configured

@@ -63,6 +63,8 @@ pub(crate) struct JetStream {
     turns: Turns,
     requests: Requests,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Something was appended to the journal since it was last kicked.
+    appended: AtomicBool,
     stopping: AtomicBool,
     /// Why storage does not work, while it does not.
     pub(crate) failure: Mutex<Option<String>>,
@@ -93,6 +95,10 @@ pub(crate) struct Post<'a> {
 impl Publish for Post<'_> {
     fn publish(&mut self, message: Outgoing<'_>) {
         let Outgoing { route, subject, reply, headers, payload } = message;
+        if subject.is_empty() {
+            // The answer to somebody who wants none.
+            return;
+        }
         self.outbox.push(
             self.account,
             self.connection,
@@ -174,6 +180,7 @@ impl JetStream {
             turns: Turns::default(),
             requests: Requests::default(),
             threads: Mutex::default(),
+            appended: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             failure: Mutex::default(),
             recovery_ns: std::sync::atomic::AtomicU64::new(0),
@@ -290,6 +297,14 @@ impl JetStream {
         homes
     }
 
+    /// Has what was appended written.
+    pub(crate) fn kick(&self) {
+        // A read first: most batches append nothing, and a swap would move the line between cores.
+        if self.appended.load(Ordering::Relaxed) && self.appended.swap(false, Ordering::AcqRel) {
+            self.journal.kick();
+        }
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -337,7 +352,7 @@ fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The accounts that have JetStream: those that are configured for it, or the global one when none is.
+/// All accounts; those without JetStream are told so when they ask.
 fn homes(
     server: &ServerOptions,
     shared: &Arc<Shared>,
@@ -345,11 +360,11 @@ fn homes(
     world: &Arc<world::ServerWorld>,
 ) -> HashMap<u32, Arc<Home>> {
     let mut homes = HashMap::new();
-    for (name, limits) in folder::accounts(server) {
-        let Some(broker) = shared.accounts.find(&name) else { continue };
+    let enabled: HashMap<String, AccountLimits> = folder::accounts(server).into_iter().collect();
+    for broker in shared.accounts.all() {
+        let name = broker.name().to_string();
         let interest = Arc::new(world::AccountInterest(broker.clone()));
-        let limits: AccountLimits = limits;
-        let account = node.enable(&name, broker.id(), interest, limits);
+        let account = node.enable(&name, broker.id(), interest, enabled.get(&name).copied());
         world.note(broker.id(), broker.clone());
         homes.insert(broker.id(), Arc::new(Home { broker, account }));
     }

@@ -115,7 +115,7 @@ impl JetStream {
                     let request = Request { subject, reply, headers, payload, now };
                     self.node.handle(&one.home.account, request, &mut self.post(&one.home, worker.outbox()));
                 });
-                self.journal.kick();
+                self.kick();
             }
         }
     }

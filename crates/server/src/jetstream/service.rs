@@ -37,7 +37,7 @@ impl Service for StreamService {
 
     fn settle(&self, _outbox: &mut Outbox) {
         let Some(jetstream) = self.jetstream.upgrade() else { return };
-        jetstream.journal.kick();
+        jetstream.kick();
         jetstream.node.after(&self.handle.stream);
     }
 }
@@ -46,6 +46,16 @@ impl Service for StreamService {
 pub(super) struct AccountService {
     pub(super) jetstream: Weak<JetStream>,
     pub(super) home: Arc<Home>,
+    /// What the subjects of the domain begin with.
+    domain: Option<String>,
+}
+
+impl AccountService {
+    /// A subject of the domain as one of the account itself.
+    fn without_domain(&self, subject: &[u8]) -> Option<Vec<u8>> {
+        let rest = subject.strip_prefix(self.domain.as_ref()?.as_bytes())?;
+        Some([b"$JS.API.", rest].concat())
+    }
 }
 
 /// Which of its subscriptions a message came by.
@@ -56,8 +66,9 @@ const FLOW_CONTROL: u64 = 3;
 impl Service for AccountService {
     fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox) -> bool {
         let Some(jetstream) = self.jetstream.upgrade() else { return false };
+        let mapped = self.without_domain(message.subject);
         let request = Request {
-            subject: message.subject,
+            subject: mapped.as_deref().unwrap_or(message.subject),
             reply: message.reply.unwrap_or_default(),
             headers: message.headers,
             payload: message.payload,
@@ -93,10 +104,18 @@ impl Service for AccountService {
 impl JetStream {
     /// Subscribes to what an account's clients ask of JetStream.
     pub(super) fn serve(self: &Arc<Self>, home: &Arc<Home>) {
-        let service = Arc::new(AccountService { jetstream: Arc::downgrade(self), home: home.clone() });
-        for (subject, token) in
-            [("$JS.API.>", API), ("$JS.ACK.>", ACKNOWLEDGEMENT), ("$JS.FC.>", FLOW_CONTROL)]
-        {
+        let domain = self.options.domain.as_ref().map(|domain| format!("$JS.{domain}.API."));
+        let service =
+            Arc::new(AccountService { jetstream: Arc::downgrade(self), home: home.clone(), domain });
+        let mut subjects = vec![("$JS.API.>".to_owned(), API)];
+        if let Some(domain) = &self.options.domain {
+            subjects.push((format!("$JS.{domain}.API.>"), API));
+        }
+        if home.account.enabled {
+            subjects.push(("$JS.ACK.>".to_owned(), ACKNOWLEDGEMENT));
+            subjects.push(("$JS.FC.>".to_owned(), FLOW_CONTROL));
+        }
+        for (subject, token) in subjects {
             let subscription = Arc::new(Subscription::of_service(
                 self.connection.clone(),
                 subject.as_bytes(),

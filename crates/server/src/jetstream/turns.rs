@@ -132,7 +132,7 @@ impl JetStream {
                 slow = worker.take_stalling(receivers).is_some();
                 next
             });
-            self.journal.kick();
+            self.kick();
             match next {
                 Next::Idle if following => self.again(&handle),
                 Next::Idle => {}
@@ -177,7 +177,7 @@ impl JetStream {
             }
             let now = self.clock.now_unix_ns();
             self.post_for(&handle.home, |out| handle.stream.lock().on_timer(now, out));
-            self.journal.kick();
+            self.kick();
             self.node.after(&handle.stream);
         }
     }

@@ -1,6 +1,7 @@
 //! The world as the node sees it: subscriptions, interest, stores.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::RwLock;
@@ -204,7 +205,10 @@ impl Log for JournalLog {
     fn append(&self, lane: u64, record: &[u8]) -> Result<u64, Refused> {
         let jetstream = self.0.upgrade().ok_or(Refused::Closed)?;
         match jetstream.journal.append(lane, &[record]) {
-            Ok(Position(position)) => Ok(position),
+            Ok(Position(position)) => {
+                jetstream.appended.store(true, Ordering::Release);
+                Ok(position)
+            }
             Err(sonata_journal::Refused::Full | sonata_journal::Refused::Busy) => Err(Refused::Full),
             Err(sonata_journal::Refused::Failed(cause)) => Err(Refused::Failed(cause.to_string())),
             Err(sonata_journal::Refused::Closed) => Err(Refused::Closed),
