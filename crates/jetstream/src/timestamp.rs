@@ -96,7 +96,15 @@ impl<'de> Visitor<'de> for TimestampVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Timestamp, E> {
-        Timestamp::parse(text).ok_or_else(|| E::custom(format_args!("parsing time {text:?} as {LAYOUT:?}")))
+        Timestamp::parse(text).ok_or_else(|| {
+            let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+            match digits < 4 {
+                true => E::custom(format_args!(
+                    "parsing time {text:?} as {LAYOUT:?}: cannot parse {text:?} as \"2006\""
+                )),
+                false => E::custom(format_args!("parsing time {text:?} as {LAYOUT:?}")),
+            }
+        })
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Timestamp, D::Error> {

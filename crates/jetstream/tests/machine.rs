@@ -43,3 +43,8 @@ fn fast_batches() {
 fn schedules() {
     check("schedules.txt");
 }
+
+#[test]
+fn corner_cases() {
+    check("corner_cases.txt");
+}

@@ -221,7 +221,8 @@ pub struct PeerRequest {
 
 /// The body of `CONSUMER.MSG.NEXT`.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
-#[serde(default, rename = "JSApiConsumerGetNextRequest")]
+// The reference reads it into a type without a name, which its errors show.
+#[serde(default, rename = "")]
 pub struct PullRequest {
     /// How long the request may wait, ns; 0 is for ever.
     #[serde(deserialize_with = "crate::json::nanos")]

@@ -39,8 +39,15 @@ impl de::Error for Error {
 /// # Errors
 /// Text that is no JSON, a value of the wrong kind, and in strict mode a field that `T` does not have.
 pub fn decode<T: DeserializeOwned>(text: &[u8], mode: Mode) -> Result<T, Error> {
-    Tree::parse(text)?.read(mode)
+    let tree = Tree::parse(text).map_err(|error| match mode {
+        // The reference has two readers, with a text of its own each.
+        Mode::Lenient if error.0 == UNEXPECTED_EOF => Error("unexpected end of JSON input".to_owned()),
+        _ => error,
+    });
+    tree?.read(mode)
 }
+
+const UNEXPECTED_EOF: &str = "unexpected EOF";
 
 /// Reads a whole number that is called `int` in errors; for `deserialize_with`.
 pub(crate) fn int<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
@@ -511,11 +518,23 @@ fn same_name(left: &str, right: &str) -> bool {
 /// The text of the reference for a document that cannot be parsed.
 fn syntax_error(text: &[u8], error: &serde_json::Error) -> String {
     if error.is_eof() {
-        return "unexpected EOF".to_owned();
+        return UNEXPECTED_EOF.to_owned();
     }
     let at = offset_of(text, error.line(), error.column());
     match std::str::from_utf8(text).ok().and_then(|text| text.get(at..)?.chars().next()) {
-        Some(character) => format!("invalid character {character:?} at offset {at}"),
+        Some(character) => {
+            let told = error.to_string();
+            let place = [
+                ("expected value", "looking for beginning of value"),
+                ("key must be a string", "looking for beginning of object key string"),
+                ("expected `:`", "after object key"),
+                ("expected `,` or `}`", "after object key:value pair"),
+                ("expected `,` or `]`", "after array element"),
+                ("trailing characters", "after top-level value"),
+            ];
+            let place = place.iter().find(|(start, _)| told.starts_with(start)).map(|(_, place)| format!(" {place}"));
+            format!("invalid character {character:?}{} at offset {}", place.unwrap_or_default(), at + 1)
+        }
         None => "invalid JSON input".to_owned(),
     }
 }

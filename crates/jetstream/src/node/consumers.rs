@@ -2,7 +2,7 @@
 
 use super::{Answered, Node, Request};
 use crate::account::Account;
-use crate::api::error::ErrorCode;
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::request::{
     self, CreateConsumer, ListConsumers, PauseConsumer, ResetConsumer, UnpinConsumer,
 };
@@ -10,6 +10,7 @@ use crate::api::response::{
     ConsumerInfoReply, ConsumerListReply, ConsumerNamesReply, LIST_MAX, NAMES_MAX, Page, Response,
 };
 use crate::api::subject::CreateSubject;
+use crate::json;
 use crate::outgoing::Publish;
 
 impl Node {
@@ -170,7 +171,10 @@ impl Node {
         request: Request<'_>,
         out: &mut dyn Publish,
     ) -> Answered {
-        let said: UnpinConsumer = self.read(request.payload)?;
+        if request.payload.trim_ascii().is_empty() {
+            return Err(ErrorCode::InvalidJson.with("unexpected end of JSON input"));
+        }
+        let said: UnpinConsumer = read_loosely(request.payload)?;
         if said.group.is_empty() {
             return Err(ErrorCode::InvalidJson.with("consumer group not specified"));
         }
@@ -188,10 +192,15 @@ impl Node {
         request: Request<'_>,
         out: &mut dyn Publish,
     ) -> Answered {
-        let said: ResetConsumer = self.read_optional(request.payload)?;
+        let said: ResetConsumer = read_loosely(request.payload)?;
         let found = account.stream(stream)?;
         found.lock().reset_consumer(consumer, said.seq, request.reply, request.now, out)?;
         self.after(&found);
         Ok(None)
     }
+}
+
+/// Reads a body whose unknown fields never matter, as the reference does for the younger requests.
+fn read_loosely<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, ApiError> {
+    json::decode(payload, json::Mode::Lenient).map_err(|error| ErrorCode::InvalidJson.with(error))
 }

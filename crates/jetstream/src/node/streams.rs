@@ -71,7 +71,14 @@ impl Node {
         }
         let mut machine = stream.lock();
         machine.tell_stream(Action::Create, request.now, out);
-        let info = machine.info(request.now);
+        let mut info = machine.info(request.now);
+        for origin in info.mirror.iter_mut().chain(&mut info.sources) {
+            // Nothing has been heard of them when the stream is made.
+            origin.active = -1;
+            if origin.name == machine.config().mirror.as_ref().map_or("", |mirror| &mirror.name) {
+                origin.filter_subject.clear();
+            }
+        }
         Ok(Some(Response::done(StreamCreateReply { info: Some(info), did_create: true }).encode()))
     }
 

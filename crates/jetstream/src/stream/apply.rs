@@ -187,13 +187,14 @@ impl Machine {
             self.note_sourced(headers);
         }
         self.stored = true;
-        self.roll_up(flags, subject, sequence, now, out);
-        self.apply_schedule(publish, true);
+        // Before anything is removed for it: a consumer that counts anew then finds the message in the store.
         let mut wanted = false;
         for consumer in self.consumers.values_mut() {
             wanted |= consumer.on_stored(sequence, subject) && consumer.has_work();
         }
         self.wants_turn |= wanted;
+        self.roll_up(flags, subject, sequence, now, out);
+        self.apply_schedule(publish, true);
         self.enforce_limits(Limit::Stored(subject), now, out);
         if live {
             self.republish(publish, previous, out);

@@ -149,23 +149,23 @@ impl Machine {
         }
         let mut stored = headers.to_vec();
         if let Err(error) = take_required_level(&mut stored) {
-            return Err(self.abandon(id, BatchAbandonReason::Unsupported, error, now, out));
+            return Err(self.abandon(id, BatchAbandonReason::Unsupported, error, reply, now, out));
         }
         let Some(batch) = self.batches.open.get_mut(id) else { return Ok(()) };
         batch.touched = now;
         if sequence != batch.messages.len() as u64 + 1 || sequence == 1 && step == Step::CommitBefore {
             let error = ErrorCode::AtomicPublishIncompleteBatch.into();
-            return Err(self.abandon(id, BatchAbandonReason::Incomplete, error, now, out));
+            return Err(self.abandon(id, BatchAbandonReason::Incomplete, error, reply, now, out));
         }
         if step != Step::CommitBefore {
             if sequence > MESSAGES_MAX {
                 let error = ErrorCode::AtomicPublishTooLargeBatch.with(MESSAGES_MAX);
-                return Err(self.abandon(id, BatchAbandonReason::Large, error, now, out));
+                return Err(self.abandon(id, BatchAbandonReason::Large, error, reply, now, out));
             }
             let bytes = incoming.subject.len() + stored.len() + incoming.payload.len();
             if batch.bytes + bytes > BYTES_MAX || self.batches.bytes + bytes > OPEN_BYTES_MAX {
                 let error = ErrorCode::InsufficientResources.into();
-                return Err(self.abandon(id, BatchAbandonReason::Large, error, now, out));
+                return Err(self.abandon(id, BatchAbandonReason::Large, error, reply, now, out));
             }
             batch.messages.push(Held {
                 subject: incoming.subject.into(),
@@ -290,17 +290,21 @@ impl Machine {
         Ok(())
     }
 
+    /// Gives a batch up and says so; nothing is left to be answered.
     fn abandon(
         &mut self,
         id: &[u8],
         reason: BatchAbandonReason,
         error: ApiError,
+        reply: &[u8],
         now: i64,
         out: &mut dyn Publish,
     ) -> Refusal {
         self.batches.remove(id);
+        // As in the original the publisher hears of it before others do.
+        self.refuse_publish(reply, &error, out);
         self.tell_abandoned(id, reason, now, out);
-        error.into()
+        Refusal::Silence
     }
 
     fn tell_abandoned(&mut self, id: &[u8], reason: BatchAbandonReason, now: i64, out: &mut dyn Publish) {
