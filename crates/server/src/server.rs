@@ -308,6 +308,10 @@ impl Server {
             None => None,
         };
         let touches = |apply: Apply| changes.iter().any(|change| change.apply == apply);
+        if touches(Apply::JetStream) || touches(Apply::JetStreamLimits) {
+            let text = "changing jetstream while the server runs is not supported yet";
+            return Err(ReloadError::Start(StartError::JetStream(text.into())));
+        }
         let authorization_version =
             inner.shared.settings().authorization_version + u64::from(touches(Apply::Authorization));
         let port = self.client_address().map_or(options.port, |address| address.port());

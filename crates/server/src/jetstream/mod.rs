@@ -128,6 +128,10 @@ impl JetStream {
         logger: Arc<Logger>,
         clock: Clock,
     ) -> Result<Arc<Self>, StartError> {
+        if options.encryption.is_some() {
+            // Better no server than one that writes what it was told to encrypt.
+            return Err(StartError::JetStream("encryption at rest (key, cipher) is not supported yet".into()));
+        }
         let began = clock.now_ns();
         let root = folder::root(server);
         let disk: Arc<dyn Disk> = Arc::new(
