@@ -184,9 +184,10 @@ impl Account {
         for other in &others {
             let other = other.lock().config().clone();
             for subject in &config.subjects {
-                let collides = other.subjects.iter().any(|theirs| {
-                    sonata_subject::overlaps(theirs.as_bytes(), subject.as_bytes())
-                });
+                let collides = other
+                    .subjects
+                    .iter()
+                    .any(|theirs| sonata_subject::overlaps(theirs.as_bytes(), subject.as_bytes()));
                 if collides {
                     return Err(ErrorCode::StreamSubjectOverlap.into());
                 }

@@ -212,10 +212,17 @@ impl Node {
                 return;
             }
             _ if operation.is_of_system() => return,
-            Operation::Info => self.answer(refusal, account, out, reply, |_| {
-                let info = account.info(&self.settings.domain);
-                Ok(Some(Response::done(AccountInfoReply { info: Some(info) }).encode()))
-            }, error::<AccountInfoReply>),
+            Operation::Info => self.answer(
+                refusal,
+                account,
+                out,
+                reply,
+                |_| {
+                    let info = account.info(&self.settings.domain);
+                    Ok(Some(Response::done(AccountInfoReply { info: Some(info) }).encode()))
+                },
+                error::<AccountInfoReply>,
+            ),
             operation => self.handle_asset(refusal, account, operation, request, out),
         };
         // After the answer: what it says of requests is about those before.
@@ -278,19 +285,24 @@ impl Node {
                 answer!(of::ConsumerListReply, |out| self.consumer_list(account, stream, request, out))
             }
             Operation::ConsumerInfo { stream, consumer } => {
-                answer!(of::ConsumerInfoReply, |out| self.consumer_info(account, stream, consumer, request, out))
+                answer!(of::ConsumerInfoReply, |out| self
+                    .consumer_info(account, stream, consumer, request, out))
             }
             Operation::ConsumerDelete { stream, consumer } => {
-                answer!(of::ConsumerDeleteReply, |out| self.delete_consumer(account, stream, consumer, request, out))
+                answer!(of::ConsumerDeleteReply, |out| self
+                    .delete_consumer(account, stream, consumer, request, out))
             }
             Operation::ConsumerPause { stream, consumer } => {
-                answer!(of::ConsumerPauseReply, |out| self.pause_consumer(account, stream, consumer, request, out))
+                answer!(of::ConsumerPauseReply, |out| self
+                    .pause_consumer(account, stream, consumer, request, out))
             }
             Operation::ConsumerUnpin { stream, consumer } => {
-                answer!(of::ConsumerUnpinReply, |out| self.unpin_consumer(account, stream, consumer, request, out))
+                answer!(of::ConsumerUnpinReply, |out| self
+                    .unpin_consumer(account, stream, consumer, request, out))
             }
             Operation::ConsumerReset { stream, consumer } => {
-                answer!(of::ConsumerResetReply, |out| self.reset_consumer(account, stream, consumer, request, out))
+                answer!(of::ConsumerResetReply, |out| self
+                    .reset_consumer(account, stream, consumer, request, out))
             }
             Operation::StreamSnapshot { .. } => {
                 answer!(StreamSnapshotReply, |_out| not_yet("stream snapshot"))
@@ -345,9 +357,9 @@ impl Node {
     /// Whether there is somebody to answer: direct gets are asked of the stream itself.
     pub fn answers(&self, account: &Account, operation: &Operation<'_>) -> bool {
         match operation {
-            Operation::DirectGet { stream, .. } => account.stream(stream).is_ok_and(|stream| {
-                stream.lock().config().allow_direct
-            }),
+            Operation::DirectGet { stream, .. } => {
+                account.stream(stream).is_ok_and(|stream| stream.lock().config().allow_direct)
+            }
             _ => true,
         }
     }
@@ -411,8 +423,7 @@ impl Node {
         };
         let Ok(found) = account.stream(stream) else { return false };
         let reply = (!request.reply.is_empty()).then_some(request.reply);
-        let known =
-            found.lock().acknowledge(consumer, &delivery, request.payload, reply, request.now, out);
+        let known = found.lock().acknowledge(consumer, &delivery, request.payload, reply, request.now, out);
         self.after(&found);
         known
     }
@@ -424,8 +435,7 @@ impl Node {
             return false;
         };
         let Ok(found) = account.stream(stream) else { return false };
-        let known =
-            found.lock().flow_control(consumer, request.subject, request.headers, request.now, out);
+        let known = found.lock().flow_control(consumer, request.subject, request.headers, request.now, out);
         self.after(&found);
         known
     }
@@ -486,7 +496,10 @@ fn not_yet(what: &str) -> Answered {
 fn check_supported(config: &StreamConfig) -> Result<(), ApiError> {
     let missing = [
         (config.mirror.iter().chain(&config.sources).any(|source| source.external.is_some()), "external"),
-        (config.mirror.iter().chain(&config.sources).any(|source| source.consumer.is_some()), "consumer of a source"),
+        (
+            config.mirror.iter().chain(&config.sources).any(|source| source.consumer.is_some()),
+            "consumer of a source",
+        ),
     ];
     match missing.into_iter().find(|(used, _)| *used) {
         Some((_, field)) => {

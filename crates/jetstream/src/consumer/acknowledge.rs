@@ -1,8 +1,8 @@
 //! What comes back: acknowledgements in all their forms, and what of a message they settle.
 
+use super::notice;
 use super::{Consumer, Place, Scene};
 use crate::ack::Ack;
-use super::notice;
 use crate::config::{AckPolicy, Retention};
 use crate::outgoing::Outgoing;
 use crate::record::{Acknowledged, Record, Verb};

@@ -2,10 +2,10 @@
 
 use sonata_store::{Error, Load, Message};
 
+use super::notice;
 use super::pull::Served;
 use super::{Consumer, Place, Scene, Unacknowledged};
 use crate::ack;
-use super::notice;
 use crate::config::AckPolicy;
 use crate::header::{self, name};
 use crate::outgoing::Outgoing;
@@ -299,7 +299,13 @@ impl Consumer {
     }
 
     /// A message has been delivered as often as it may.
-    pub(super) fn give_up(&mut self, scene: &mut Scene<'_>, sequence: u64, entry: Unacknowledged, count: u64) {
+    pub(super) fn give_up(
+        &mut self,
+        scene: &mut Scene<'_>,
+        sequence: u64,
+        entry: Unacknowledged,
+        count: u64,
+    ) {
         notice::max_deliveries(scene, &self.name, sequence, count);
         self.forget_redelivery(sequence);
         self.unacknowledged.remove(&sequence);
@@ -315,8 +321,8 @@ impl Consumer {
             return None;
         }
         let mut delivered = std::mem::take(&mut self.delivered_log);
-        let settles = self.config.ack_policy == AckPolicy::None
-            && self.retention != crate::config::Retention::Limits;
+        let settles =
+            self.config.ack_policy == AckPolicy::None && self.retention != crate::config::Retention::Limits;
         if !self.is_logged() && !settles {
             delivered.clear();
             self.delivered_log = delivered;

@@ -31,8 +31,8 @@ use crate::outgoing::{Interest, Publish};
 use crate::record::{Acknowledged, Delivered};
 use crate::timestamp::Timestamp;
 
-pub(crate) use deliver::{Budget, Turn};
 pub(crate) use acknowledge::Settled;
+pub(crate) use deliver::{Budget, Turn};
 pub(crate) use pull::Dismissal;
 use push::Push;
 pub(crate) use state::Place;
@@ -243,9 +243,7 @@ impl Consumer {
         match self.config.ack_policy {
             AckPolicy::None => sequence >= self.next,
             AckPolicy::All | AckPolicy::FlowControl => sequence > self.ack_floor.stream,
-            AckPolicy::Explicit => {
-                sequence >= self.next || self.unacknowledged.contains_key(&sequence)
-            }
+            AckPolicy::Explicit => sequence >= self.next || self.unacknowledged.contains_key(&sequence),
         }
     }
 
@@ -263,7 +261,13 @@ impl Consumer {
         }
         if let Some(unacknowledged) = self.unacknowledged.get(&sequence).copied() {
             let count = self.delivery_count(sequence);
-            self.terminate(scene, sequence, unacknowledged.consumer, count, "Message deleted by stream limits");
+            self.terminate(
+                scene,
+                sequence,
+                unacknowledged.consumer,
+                count,
+                "Message deleted by stream limits",
+            );
         } else {
             self.delivery_counts.remove(&sequence);
         }
@@ -278,7 +282,8 @@ impl Consumer {
     pub(crate) fn on_cut(&mut self, store: &mut Store, first: u64, wider: bool) -> Result<(), Error> {
         self.next = self.next.max(first);
         if self.ack_floor.stream < first || wider {
-            let mut gone: Vec<u64> = self.unacknowledged.range(..first).map(|(sequence, _)| *sequence).collect();
+            let mut gone: Vec<u64> =
+                self.unacknowledged.range(..first).map(|(sequence, _)| *sequence).collect();
             if wider {
                 for sequence in self.unacknowledged.range(first..).map(|(sequence, _)| *sequence) {
                     if store.get(sequence).is_ok_and(|message| message.is_none()) {
@@ -406,7 +411,9 @@ impl Consumer {
         match self.config.deliver_policy {
             _ if sequence == 0 => Ok(()),
             DeliverPolicy::All => Ok(()),
-            DeliverPolicy::ByStartSequence if sequence < self.config.opt_start_seq => refuse("below start seq"),
+            DeliverPolicy::ByStartSequence if sequence < self.config.opt_start_seq => {
+                refuse("below start seq")
+            }
             DeliverPolicy::ByStartSequence => Ok(()),
             DeliverPolicy::ByStartTime => {
                 let start = self.config.opt_start_time.unwrap_or(Timestamp::ZERO);

@@ -1,10 +1,10 @@
 //! Pull requests: which are taken, which is served next, and how each ends.
 
+use super::notice;
 use super::waiting::Waiting;
 use super::{Consumer, Scene};
-use super::notice;
-use crate::config::PriorityPolicy;
 use crate::api::request::PullRequest;
+use crate::config::PriorityPolicy;
 use crate::outgoing::Outgoing;
 use crate::status::{self, End, Status};
 
@@ -142,8 +142,7 @@ impl Consumer {
             if policy == PriorityPolicy::PinnedClient {
                 let is_pinned = !self.pin.id.is_empty() && request.pin == self.pin.id;
                 if !is_pinned && !request.pin.is_empty() {
-                    let status =
-                        End::WrongPinId.block(request.batch, request.bytes);
+                    let status = End::WrongPinId.block(request.batch, request.bytes);
                     scene.out.publish(Outgoing::status(&request.reply, &status));
                     self.waiting.pop();
                     continue;
@@ -169,8 +168,7 @@ impl Consumer {
                 continue;
             }
             if request.bytes > 0 && bytes as i64 > request.bytes {
-                let status =
-                    End::MessageSizeExceedsMaxBytes.block(request.batch, request.bytes);
+                let status = End::MessageSizeExceedsMaxBytes.block(request.batch, request.bytes);
                 scene.out.publish(Outgoing::status(&request.reply, &status));
                 self.waiting.pop();
                 continue;
@@ -183,11 +181,8 @@ impl Consumer {
                 let id = notice::new_id(scene);
                 request.pin.clone_from(&id);
                 let group = request.group.to_string();
-                self.pin = super::Pin {
-                    id,
-                    since: scene.now,
-                    expires_at: scene.now + self.config.priority_timeout,
-                };
+                self.pin =
+                    super::Pin { id, since: scene.now, expires_at: scene.now + self.config.priority_timeout };
                 notice::pinned(scene, &self.name, &group, &self.pin.id);
             }
             let request = self.waiting.serve(bytes as i64, policy, scene.now)?;

@@ -1,10 +1,10 @@
 //! Being delivered to without asking: who listens, heartbeats, flow control.
 
 use super::{Consumer, Scene, Settled};
+use crate::ack::ReplyPrefix;
 use crate::config::{AckPolicy, ConsumerConfig};
 use crate::header::{self, name};
 use crate::outgoing::Outgoing;
-use crate::ack::ReplyPrefix;
 use crate::status::{self, Status};
 
 /// The largest window of flow control, bytes that may be on their way.

@@ -58,8 +58,10 @@ impl Consumer {
             return None;
         }
         // Somebody may still be at work on what was delivered.
-        let busy = self.unacknowledged.iter().map(|(sequence, entry)| self.deadline_of(*sequence, entry)).max();
-        let since = if self.config.is_push() { self.last_active } else { busy.unwrap_or(0).max(self.last_active) };
+        let busy =
+            self.unacknowledged.iter().map(|(sequence, entry)| self.deadline_of(*sequence, entry)).max();
+        let since =
+            if self.config.is_push() { self.last_active } else { busy.unwrap_or(0).max(self.last_active) };
         Some(since.saturating_add(threshold))
     }
 
@@ -68,7 +70,9 @@ impl Consumer {
         let backoff = &self.config.backoff;
         let wait = match backoff.len() {
             0 => self.config.ack_wait,
-            steps => backoff[(self.delivery_counts.get(&sequence).copied().unwrap_or(0) as usize).min(steps - 1)],
+            steps => {
+                backoff[(self.delivery_counts.get(&sequence).copied().unwrap_or(0) as usize).min(steps - 1)]
+            }
         };
         entry.sent_at.saturating_add(wait)
     }
@@ -111,7 +115,8 @@ impl Consumer {
         self.ack_deadline = match self.config.ack_policy {
             AckPolicy::None | AckPolicy::FlowControl => None,
             _ => {
-                let waits = self.unacknowledged.iter().filter(|(sequence, _)| !self.redeliver_set.contains(sequence));
+                let waits =
+                    self.unacknowledged.iter().filter(|(sequence, _)| !self.redeliver_set.contains(sequence));
                 waits.map(|(sequence, entry)| self.deadline_of(*sequence, entry)).min()
             }
         };

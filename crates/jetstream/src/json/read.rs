@@ -532,7 +532,8 @@ fn syntax_error(text: &[u8], error: &serde_json::Error) -> String {
                 ("expected `,` or `]`", "after array element"),
                 ("trailing characters", "after top-level value"),
             ];
-            let place = place.iter().find(|(start, _)| told.starts_with(start)).map(|(_, place)| format!(" {place}"));
+            let place =
+                place.iter().find(|(start, _)| told.starts_with(start)).map(|(_, place)| format!(" {place}"));
             format!("invalid character {character:?}{} at offset {}", place.unwrap_or_default(), at + 1)
         }
         None => "invalid JSON input".to_owned(),

@@ -3,9 +3,7 @@
 use super::{Answered, Node, Request};
 use crate::account::Account;
 use crate::api::error::{ApiError, ErrorCode};
-use crate::api::request::{
-    self, CreateConsumer, ListConsumers, PauseConsumer, ResetConsumer, UnpinConsumer,
-};
+use crate::api::request::{self, CreateConsumer, ListConsumers, PauseConsumer, ResetConsumer, UnpinConsumer};
 use crate::api::response::{
     ConsumerInfoReply, ConsumerListReply, ConsumerNamesReply, LIST_MAX, NAMES_MAX, Page, Response,
 };
@@ -101,16 +99,12 @@ impl Node {
         let names = machine.consumer_names();
         let offset = usize::try_from(said.offset).unwrap_or(0).min(names.len());
         let page = Page { total: names.len(), offset, limit: LIST_MAX };
-        let infos = names
-            .into_iter()
-            .skip(offset)
-            .take(LIST_MAX)
-            .filter_map(|name| {
-                let mut info = machine.consumer_info(&name, request.now, out).ok()?;
-                // Lists show what is stored, without who shows it.
-                info.config = machine.consumers.get(&*name).map(|consumer| (*consumer.config).clone());
-                Some(info)
-            });
+        let infos = names.into_iter().skip(offset).take(LIST_MAX).filter_map(|name| {
+            let mut info = machine.consumer_info(&name, request.now, out).ok()?;
+            // Lists show what is stored, without who shows it.
+            info.config = machine.consumers.get(&*name).map(|consumer| (*consumer.config).clone());
+            Some(info)
+        });
         let body = ConsumerListReply { page, consumers: infos.collect(), ..ConsumerListReply::default() };
         Ok(Some(Response::done(body).encode()))
     }

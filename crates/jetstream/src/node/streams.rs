@@ -44,15 +44,13 @@ impl Node {
                 return Err(ErrorCode::StreamNameInUse.into());
             }
             let info = machine.info(request.now);
-            return Ok(Some(Response::done(StreamCreateReply { info: Some(info), did_create: true }).encode()));
+            return Ok(Some(
+                Response::done(StreamCreateReply { info: Some(info), did_create: true }).encode(),
+            ));
         }
         account.check_beside(&config, true)?;
-        let header = Header {
-            lane: self.new_lane(),
-            account: account.name.to_string(),
-            created: request.now,
-            config,
-        };
+        let header =
+            Header { lane: self.new_lane(), account: account.name.to_string(), created: request.now, config };
         let (store, commit) = self.world.create_store(&header)?;
         let machine = Machine::new(Parts {
             lane: header.lane,
@@ -172,7 +170,12 @@ impl Node {
         let offset = usize::try_from(said.offset).unwrap_or(0).min(streams.len());
         let body = StreamNamesReply {
             page: Page { total: streams.len(), offset, limit: NAMES_MAX },
-            streams: streams.iter().skip(offset).take(NAMES_MAX).map(|stream| stream.name.to_string()).collect(),
+            streams: streams
+                .iter()
+                .skip(offset)
+                .take(NAMES_MAX)
+                .map(|stream| stream.name.to_string())
+                .collect(),
         };
         Ok(Some(Response::done(body).encode()))
     }
@@ -201,10 +204,8 @@ impl Node {
         let found = account.stream(stream)?;
         let (mut info, page) = found.lock().detailed_info(&said, request.now)?;
         info.domain = self.settings().domain.to_string();
-        info.cluster = Some(ClusterInfo {
-            leader: self.settings().server_name.to_string(),
-            ..ClusterInfo::default()
-        });
+        info.cluster =
+            Some(ClusterInfo { leader: self.settings().server_name.to_string(), ..ClusterInfo::default() });
         Ok(Some(Response::done(StreamInfoReply { page, info: Some(info) }).encode()))
     }
 
@@ -274,9 +275,7 @@ fn check_consumer_limits(old: &StreamConfig, new: &StreamConfig, stream: &Stream
         .collect();
     match beyond.is_empty() {
         true => Ok(()),
-        false => {
-            Err(ErrorCode::StreamUpdate
-                .with(format_args!("change to limits violates consumers: {}", beyond.join(", "))))
-        }
+        false => Err(ErrorCode::StreamUpdate
+            .with(format_args!("change to limits violates consumers: {}", beyond.join(", ")))),
     }
 }

@@ -8,9 +8,9 @@ use super::{After, Commit, Extra, Limit, Machine};
 use crate::config::{AckPolicy, Retention, StreamConfig};
 use crate::consumer::{Consumer, Dismissal};
 use crate::header::{self, name};
+use crate::json;
 use crate::outgoing::{Outgoing, Publish};
 use crate::record::{self, Acknowledged, Delivered, Malformed, Record, Verb, publish_flag};
-use crate::json;
 use crate::ttl::{self, Ttl};
 
 /// What applying a record came to, for those who asked for it.
@@ -109,7 +109,9 @@ impl Machine {
                     self.apply_config(config, now, out);
                 }
             }
-            Record::Consumer { id, state } => outcome.consumer = self.apply_consumer(*id, state, live, now, out),
+            Record::Consumer { id, state } => {
+                outcome.consumer = self.apply_consumer(*id, state, live, now, out)
+            }
             Record::ConsumerGone { id } => {
                 outcome.consumer = self.consumer_names.get(id).cloned();
                 self.apply_consumer_gone(*id, now, out);
@@ -134,13 +136,7 @@ impl Machine {
         }
     }
 
-    fn apply_publish(
-        &mut self,
-        publish: &record::Publish<'_>,
-        live: bool,
-        now: i64,
-        out: &mut dyn Publish,
-    ) {
+    fn apply_publish(&mut self, publish: &record::Publish<'_>, live: bool, now: i64, out: &mut dyn Publish) {
         let record::Publish { flags, sequence, timestamp, subject, headers, payload } = *publish;
         let state = self.store.state();
         if sequence <= state.last_sequence {
@@ -344,7 +340,8 @@ impl Machine {
     }
 
     fn apply_deliver(&mut self, id: u64, timestamp: i64, delivered: &[Delivered], live: bool) {
-        let Some(consumer) = self.consumer_names.get(&id).and_then(|name| self.consumers.get_mut(name)) else {
+        let Some(consumer) = self.consumer_names.get(&id).and_then(|name| self.consumers.get_mut(name))
+        else {
             return;
         };
         if !live {
@@ -358,7 +355,8 @@ impl Machine {
     }
 
     fn apply_acknowledge(&mut self, id: u64, timestamp: i64, acknowledged: &[Acknowledged], live: bool) {
-        let Some(consumer) = self.consumer_names.get(&id).and_then(|name| self.consumers.get_mut(name)) else {
+        let Some(consumer) = self.consumer_names.get(&id).and_then(|name| self.consumers.get_mut(name))
+        else {
             return;
         };
         if !live {

@@ -168,8 +168,7 @@ impl Machine {
         let Some(sequences) = self.store.last_per_subject(&filter, up_to, RESULTS_MAX)? else {
             return Ok(Some(Status::TooManyResults));
         };
-        let sequences: Vec<u64> =
-            sequences.into_iter().filter(|sequence| *sequence >= request.seq).collect();
+        let sequences: Vec<u64> = sequences.into_iter().filter(|sequence| *sequence >= request.seq).collect();
         if sequences.is_empty() {
             return Ok(Some(Status::NoResults));
         }
@@ -211,7 +210,8 @@ impl Machine {
             name::TIME_STAMP
         );
         if let Some((pending, last)) = place {
-            let _ = write!(headers, "{}: {pending}\r\n{}: {last}\r\n", name::NUM_PENDING, name::LAST_SEQUENCE);
+            let _ =
+                write!(headers, "{}: {pending}\r\n{}: {last}\r\n", name::NUM_PENDING, name::LAST_SEQUENCE);
         }
         headers.extend_from_slice(b"\r\n");
         headers

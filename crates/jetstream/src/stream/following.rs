@@ -200,8 +200,14 @@ impl Machine {
             None => want.start_sequence,
         };
         next = next.max(state.first_sequence).max(1);
-        let mut portion =
-            Portion { messages: Vec::new(), origin: self.lane, identity: self.identity(), next, last: state.last_sequence, lag: 0 };
+        let mut portion = Portion {
+            messages: Vec::new(),
+            origin: self.lane,
+            identity: self.identity(),
+            next,
+            last: state.last_sequence,
+            lag: 0,
+        };
         let mut bytes = 0;
         while portion.messages.len() < PORTION_MESSAGES && bytes < PORTION_BYTES {
             match self.store.next_message(&want.filter, portion.next) {
@@ -295,8 +301,7 @@ impl Machine {
         header::remove(&mut headers, name::STREAM_SOURCE);
         let original = String::from_utf8_lossy(&message.subject);
         let identity = &following.identity;
-        let source =
-            format!("{stream} {} {filters} {destinations} {original} {identity}", message.sequence);
+        let source = format!("{stream} {} {filters} {destinations} {original} {identity}", message.sequence);
         header::append(&mut headers, name::STREAM_SOURCE, source.as_bytes());
         let id = header::get(&headers, name::MSG_ID).map(Box::<[u8]>::from);
         if let Some(id) = &id {

@@ -32,7 +32,7 @@ mod turn;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use sonata_store::Store;
@@ -45,9 +45,9 @@ use crate::outgoing::{Interest, Log, Publish};
 use crate::record::Record;
 
 pub use admit::Incoming;
+pub use checkpoint::Header;
 pub use direct::DirectGet;
 pub use following::{Portion, Want};
-pub use checkpoint::Header;
 pub use turn::{Next, Work, WorkDone};
 
 use batch::Batches;
@@ -75,15 +75,25 @@ pub enum Commit {
 pub(crate) enum After {
     Nothing,
     /// A publish is acknowledged; an empty reply wants nothing.
-    Published { reply: Box<[u8]>, extra: Extra },
+    Published {
+        reply: Box<[u8]>,
+        extra: Extra,
+    },
     /// So is one that was stored before.
-    Duplicate { reply: Box<[u8]>, sequence: u64, extra: Extra },
+    Duplicate {
+        reply: Box<[u8]>,
+        sequence: u64,
+        extra: Extra,
+    },
     /// A message of a fast batch is taken into account there.
     Fast(Box<fast_batch::Logged>),
     /// Those who asked are told that their acknowledgements are applied.
     Acknowledged(Vec<Box<[u8]>>),
     /// A request is answered.
-    Request { reply: Box<[u8]>, answer: request::Answer },
+    Request {
+        reply: Box<[u8]>,
+        answer: request::Answer,
+    },
 }
 
 /// What an acknowledgement of a publish says besides stream and sequence.
@@ -93,7 +103,10 @@ pub(crate) enum Extra {
     /// Of a counter.
     Value(Box<str>),
     /// Of an atomic batch.
-    Batch { id: Box<str>, count: u64 },
+    Batch {
+        id: Box<str>,
+        count: u64,
+    },
 }
 
 impl Extra {
@@ -120,6 +133,15 @@ impl Extra {
     }
 }
 
+/// No turn is wanted.
+const TURN_NONE: u8 = 0;
+/// One is wanted and has not begun.
+const TURN_ASKED: u8 = 1;
+/// One is running.
+const TURN_RUNNING: u8 = 2;
+/// One is running, and another one is wanted after it.
+const TURN_RUNNING_AND_ASKED: u8 = 3;
+
 /// A stream of the server: the machine, its lock, and what must be known without the lock.
 pub struct Stream {
     /// Its number in the log, and its identity: random, never used again.
@@ -129,8 +151,8 @@ pub struct Stream {
     /// Name.
     pub name: Arc<str>,
     machine: Mutex<Machine>,
-    /// Somebody has been asked to run a turn and has not begun.
-    turn_asked: AtomicBool,
+    /// One of the `TURN_` constants.
+    turn: AtomicU8,
     /// Interest in a deliver subject may have changed.
     review_asked: AtomicBool,
     deleted: AtomicBool,
@@ -218,7 +240,7 @@ impl Stream {
             account,
             name: machine.name.clone(),
             machine: Mutex::new(machine),
-            turn_asked: AtomicBool::new(false),
+            turn: AtomicU8::new(TURN_NONE),
             review_asked: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
             followed: AtomicBool::new(false),
@@ -230,14 +252,31 @@ impl Stream {
         self.machine.lock()
     }
 
-    /// True for the first who asks since [`Stream::begin_turn`]: that one sees to it that a turn is run.
+    /// A turn is wanted. True for the one who must see to it that one is run: nobody is about to run one, or running one.
     pub fn ask_turn(&self) -> bool {
-        !self.turn_asked.swap(true, Ordering::AcqRel)
+        let asked = self.turn.try_update(Ordering::AcqRel, Ordering::Acquire, |turn| match turn {
+            TURN_NONE => Some(TURN_ASKED),
+            TURN_RUNNING => Some(TURN_RUNNING_AND_ASKED),
+            _ => None,
+        });
+        asked == Ok(TURN_NONE)
     }
 
-    /// A turn begins.
+    /// The turn that was asked for begins. Only one runs at a time, until [`Stream::end_turn`]: what it delivers must be on
+    /// its way before the next one delivers more.
     pub fn begin_turn(&self) {
-        self.turn_asked.store(false, Ordering::Release);
+        self.turn.store(TURN_RUNNING, Ordering::Release);
+    }
+
+    /// The turn is over. True when another one was wanted meanwhile, which the caller must see to.
+    pub fn end_turn(&self) -> bool {
+        let again = |turn| if turn == TURN_RUNNING_AND_ASKED { TURN_ASKED } else { TURN_NONE };
+        self.turn.update(Ordering::AcqRel, Ordering::Acquire, again) == TURN_RUNNING_AND_ASKED
+    }
+
+    /// The turn that was asked for will not be run; somebody will ask again.
+    pub fn cancel_turn(&self) {
+        let _ = self.turn.compare_exchange(TURN_ASKED, TURN_NONE, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// Interest in a deliver subject may have changed: the next turn looks. True for the first who says so.
@@ -536,6 +575,9 @@ fn next_random(state: &mut u64) -> u64 {
 
 impl fmt::Debug for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Machine").field("name", &self.name).field("state", &self.store.state()).finish_non_exhaustive()
+        f.debug_struct("Machine")
+            .field("name", &self.name)
+            .field("state", &self.store.state())
+            .finish_non_exhaustive()
     }
 }

@@ -238,7 +238,13 @@ impl Machine {
                 (id, true)
             }
         };
-        self.request(&Record::Consumer { id, state: &state }, reply, Answer::ConsumerCreated { new }, now, out)
+        self.request(
+            &Record::Consumer { id, state: &state },
+            reply,
+            Answer::ConsumerCreated { new },
+            now,
+            out,
+        )
     }
 
     /// Consumers of a work queue share no message.
@@ -246,8 +252,11 @@ impl Machine {
         if self.config.retention != Retention::WorkQueue || config.direct || config.sourcing {
             return Ok(());
         }
-        let others: Vec<&Consumer> =
-            self.consumers.values().filter(|other| Some(&*other.name) != own && !other.config.direct).collect();
+        let others: Vec<&Consumer> = self
+            .consumers
+            .values()
+            .filter(|other| Some(&*other.name) != own && !other.config.direct)
+            .collect();
         if others.is_empty() {
             return Ok(());
         }
@@ -380,9 +389,7 @@ impl Machine {
             Answer::Purged => {
                 Response::done(StreamPurgeReply { success: true, purged: outcome.removed }).encode()
             }
-            Answer::MessageDeleted => {
-                Response::done(MessageDeleteReply { success: true }).encode()
-            }
+            Answer::MessageDeleted => Response::done(MessageDeleteReply { success: true }).encode(),
             Answer::ConsumerCreated { new } => {
                 if new {
                     self.tell_consumer(&name, Action::Create, now, out);
@@ -437,8 +444,7 @@ impl Machine {
 
     /// The stream was made, changed or removed.
     pub fn tell_stream(&mut self, action: Action, now: i64, out: &mut dyn Publish) {
-        let body =
-            StreamAction { stream: self.name.to_string(), action, domain: self.domain.to_string() };
+        let body = StreamAction { stream: self.name.to_string(), action, domain: self.domain.to_string() };
         self.notify(body, now, out);
     }
 

@@ -57,8 +57,8 @@ impl Machine {
         let start = self.random() as usize % ready.len().max(1);
         let (late, early) = ready.split_at(start.min(ready.len()));
         for name in early.iter().chain(late) {
-            let turn = self
-                .with_consumer(name, now, out, |consumer, scene| consumer.deliver(scene, &mut budget));
+            let turn =
+                self.with_consumer(name, now, out, |consumer, scene| consumer.deliver(scene, &mut budget));
             match turn {
                 Some(Ok(Turn::Idle)) | None => {}
                 Some(Ok(Turn::More)) => {

@@ -130,13 +130,14 @@ impl JetStream {
     ) -> Result<Arc<Self>, StartError> {
         if options.encryption.is_some() {
             // Better no server than one that writes what it was told to encrypt.
-            return Err(StartError::JetStream("encryption at rest (key, cipher) is not supported yet".into()));
+            return Err(StartError::JetStream(
+                "encryption at rest (key, cipher) is not supported yet".into(),
+            ));
         }
         let began = clock.now_ns();
         let root = folder::root(server);
-        let disk: Arc<dyn Disk> = Arc::new(
-            sonata_disk::Real::new(&root).map_err(|error| StartError::File(root.clone(), error))?,
-        );
+        let disk: Arc<dyn Disk> =
+            Arc::new(sonata_disk::Real::new(&root).map_err(|error| StartError::File(root.clone(), error))?);
         let (max_memory, max_storage) = folder::room(options, &root);
         log_start(&logger, options, &root, max_memory, max_storage);
         let world = Arc::new(world::ServerWorld::default());
@@ -148,7 +149,8 @@ impl JetStream {
             limits: ServerLimits {
                 max_request_batch: number(options.limits.max_request_batch),
                 max_ack_pending: number(options.limits.max_ack_pending),
-                duplicate_window: i64::try_from(options.limits.duplicate_window.as_nanos()).unwrap_or(i64::MAX),
+                duplicate_window: i64::try_from(options.limits.duplicate_window.as_nanos())
+                    .unwrap_or(i64::MAX),
                 clustered: false,
                 max_payload: i64::from(server.max_payload),
             },
@@ -156,14 +158,8 @@ impl JetStream {
             batch_bytes_max: usize::try_from(server.max_pending).unwrap_or(usize::MAX),
         };
         let node = Node::new(settings, world.clone());
-        let connection = Connection::new(
-            0,
-            None,
-            clock.now_ns(),
-            usize::MAX,
-            shared.pool.clone(),
-            Box::new(Nowhere),
-        );
+        let connection =
+            Connection::new(0, None, clock.now_ns(), usize::MAX, shared.pool.clone(), Box::new(Nowhere));
         let homes = homes(server, &shared, &node, &world);
         let mut recovering = upkeep::Recovering::read(&disk, &logger, &homes, &node)?;
         let (journal, writer) = recovering.replay(&disk, options, &logger, clock)?;
@@ -211,7 +207,10 @@ impl JetStream {
             if !self.node.adopt(&home.account, stream.clone()) {
                 self.log(
                     Level::Error,
-                    format_args!("Stream '{} > {}' exists twice; one is left alone", home.account.name, stream.name),
+                    format_args!(
+                        "Stream '{} > {}' exists twice; one is left alone",
+                        home.account.name, stream.name
+                    ),
                 );
                 continue;
             }
@@ -380,7 +379,9 @@ fn log_start(logger: &Logger, options: &Options, root: &std::path::Path, memory:
     line(format_args!("Starting JetStream"));
     line(format_args!("---------------- JETSTREAM ----------------"));
     match options.sync_interval {
-        None => line(format_args!("  Sync:            always (a publish is acknowledged when it is durable)")),
+        None => {
+            line(format_args!("  Sync:            always (a publish is acknowledged when it is durable)"))
+        }
         Some(interval) => line(format_args!(
             "  Sync:            every {interval:?} (a publish is acknowledged when it is written)"
         )),

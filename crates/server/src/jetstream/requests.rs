@@ -48,7 +48,9 @@ impl Requests {
         let queue = &self.queues[usize::from(matches!(operation, Operation::DirectGet { .. }))];
         let waiting = Waiting {
             home: home.clone(),
-            text: [request.subject, request.reply, request.headers, request.payload].concat().into_boxed_slice(),
+            text: [request.subject, request.reply, request.headers, request.payload]
+                .concat()
+                .into_boxed_slice(),
             subject_bytes: request.subject.len(),
             reply_bytes: request.reply.len(),
             header_bytes: request.headers.len(),
@@ -103,7 +105,9 @@ impl JetStream {
                 );
                 for home in self.homes() {
                     let now = self.clock.now_unix_ns();
-                    self.post_for(&home, |out| self.node.tell_dropped(&home.account, dropped as i64, now, out));
+                    self.post_for(&home, |out| {
+                        self.node.tell_dropped(&home.account, dropped as i64, now, out)
+                    });
                 }
             }
             for one in waiting {

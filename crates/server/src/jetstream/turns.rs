@@ -133,21 +133,28 @@ impl JetStream {
                 next
             });
             self.kick();
-            match next {
-                Next::Idle if following => self.again(&handle),
-                Next::Idle => {}
-                Next::More | Next::Disk if !slow => self.again(&handle),
-                Next::More | Next::Disk => {
-                    self.turns.set_timer(&handle, Some(Instant::now() + SLOW_RECEIVERS));
-                    continue;
-                }
+            let more = match next {
+                Next::Idle => following,
+                Next::More | Next::Disk => true,
                 Next::Read(work) => {
                     let done = work.run();
                     handle.stream.lock().warm(done);
-                    self.again(&handle);
+                    true
                 }
-            }
+            };
             self.node.after(&handle.stream);
+            let asked = handle.stream.end_turn();
+            if more && slow {
+                // Its receivers have enough to read; the timer asks again.
+                handle.stream.cancel_turn();
+                self.turns.set_timer(&handle, Some(Instant::now() + SLOW_RECEIVERS));
+                continue;
+            }
+            if asked {
+                self.turns.push(handle.clone());
+            } else if more {
+                self.again(&handle);
+            }
             self.plan_timer(&handle);
         }
     }

@@ -82,8 +82,11 @@ impl Recovering {
     ) -> Result<(), String> {
         let lane = folder.rsplit_once('.').and_then(|(_, lane)| u64::from_str_radix(lane, 16).ok());
         let lane = lane.ok_or("its name does not end in a number")?;
-        let options =
-            sonata_store::Options { id: lane, unwritten_bytes_max: u64::MAX, ..sonata_store::Options::default() };
+        let options = sonata_store::Options {
+            id: lane,
+            unwritten_bytes_max: u64::MAX,
+            ..sonata_store::Options::default()
+        };
         let opened = Store::open(disk.clone(), folder, options).map_err(|error| error.to_string())?;
         for damage in &opened.damage {
             logger.write(
@@ -106,7 +109,8 @@ impl Recovering {
             seed: rand::random(),
             usage: home.account.usage.clone(),
         };
-        let machine = Machine::restore(parts, opened.position, &opened.state).map_err(|error| error.to_string())?;
+        let machine =
+            Machine::restore(parts, opened.position, &opened.state).map_err(|error| error.to_string())?;
         self.after = self.after.max(opened.position);
         self.streams.insert(lane, Recovered { home, machine });
         Ok(())
@@ -134,7 +138,8 @@ impl Recovering {
                 refused += u64::from(found.machine.replay(record.position.0, record.body, now).is_err());
             }
         });
-        let (journal, writer, recovered) = opened.map_err(|error| StartError::JetStream(error.to_string()))?;
+        let (journal, writer, recovered) =
+            opened.map_err(|error| StartError::JetStream(error.to_string()))?;
         if refused > 0 {
             logger.write(Level::Error, format_args!("{refused} records of the journal could not be applied"));
         }
@@ -148,7 +153,8 @@ impl Recovering {
     pub(super) fn into_streams(self) -> Vec<Recovered> {
         let mut streams: Vec<Recovered> = self.streams.into_values().collect();
         streams.sort_by(|one, two| {
-            let key = |found: &Recovered| (found.home.account.name.clone(), found.machine.config().name.clone());
+            let key =
+                |found: &Recovered| (found.home.account.name.clone(), found.machine.config().name.clone());
             key(one).cmp(&key(two))
         });
         streams

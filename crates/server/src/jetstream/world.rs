@@ -153,7 +153,9 @@ impl World for ServerWorld {
     }
 
     fn watch(&self, stream: &Arc<Stream>, subjects: Vec<String>) {
-        let (Some(jetstream), Some(account)) = (self.jetstream(), self.account(stream.account)) else { return };
+        let (Some(jetstream), Some(account)) = (self.jetstream(), self.account(stream.account)) else {
+            return;
+        };
         let handle = jetstream.handle(stream.lane);
         let mut all = jetstream.watches.lock();
         let before = all.remove(&stream.lane).unwrap_or_default();
@@ -162,7 +164,8 @@ impl World for ServerWorld {
         }
         if let Some(handle) = handle {
             for subject in subjects.iter().filter(|subject| !before.contains(subject)) {
-                let watch = Arc::new(DeliverWatch { jetstream: self.jetstream.clone(), handle: handle.clone() });
+                let watch =
+                    Arc::new(DeliverWatch { jetstream: self.jetstream.clone(), handle: handle.clone() });
                 account.interest.watch(subject.as_bytes(), stream.lane, watch);
             }
         }
@@ -242,7 +245,10 @@ impl JetStream {
         let entries = self.disk.list(DELETED).unwrap_or_default();
         for entry in entries {
             if let Err(error) = self.disk.remove_folder(&format!("{DELETED}/{}", entry.name)) {
-                self.log(Level::Warning, format_args!("Could not remove deleted stream {}: {error}", entry.name));
+                self.log(
+                    Level::Warning,
+                    format_args!("Could not remove deleted stream {}: {error}", entry.name),
+                );
             }
         }
     }
@@ -252,7 +258,9 @@ impl JetStream {
 pub(super) fn folder_of(name: &str, lane: u64) -> String {
     let readable: String = name
         .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_') { letter } else { '_' })
+        .map(
+            |letter| if letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_') { letter } else { '_' },
+        )
         .take(64)
         .collect();
     format!("{STREAMS}/{readable}.{lane:016x}")
