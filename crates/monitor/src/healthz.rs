@@ -1,9 +1,17 @@
 //! `/healthz`: whether a server can serve, for probes.
+//!
+//! A server is healthy once it accepts connections and, with JetStream, while it can store messages and has all that it
+//! acknowledged. A probe that asks only whether JetStream is on (`js-enabled-only`) is not told of storage: it is what
+//! restarts servers, and a restart helps neither a full disk nor a damaged one.
 
 use serde::Serialize;
 
+use crate::jetstream::{ConsumersOf, Damage, JetStreamView};
 use crate::query::{BadQuery, Query};
 use crate::view::ServerView;
+
+/// Damage that is listed; more would help nobody.
+const DAMAGE_MAX: usize = 100;
 
 /// The whole of `/healthz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,43 +30,185 @@ pub struct Healthz {
 }
 
 /// Something that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct Ailment {
-    /// `CONNECTION` or `BAD_REQUEST`.
+    /// `CONNECTION`, `BAD_REQUEST`, `JETSTREAM`, `ACCOUNT`, `STREAM` or `CONSUMER`.
     #[serde(rename = "type")]
     pub kind: &'static str,
+    /// The account that it is about.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub account: String,
+    /// The stream that it is about.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub stream: String,
+    /// The consumer that it is about.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub consumer: String,
     /// What it is.
     pub error: String,
 }
 
-/// Answers `/healthz`. Without JetStream a server is healthy once it accepts connections.
+/// What a probe asks for.
+struct Asked<'a> {
+    account: &'a str,
+    stream: &'a str,
+    consumer: &'a str,
+    enabled_only: bool,
+    server_only: bool,
+    meta_only: bool,
+}
+
+/// What is wrong, and how bad that is.
+struct Diagnosis {
+    http_status: u16,
+    /// The word for it, unless details are asked for: then it is always `error`.
+    status: &'static str,
+    ailments: Vec<Ailment>,
+}
+
+/// Answers `/healthz`.
 ///
 /// # Errors
 ///
 /// The first value that cannot be read.
 pub fn healthz(view: &dyn ServerView, query: &Query) -> Result<Healthz, BadQuery> {
-    for key in ["js-enabled", "js-enabled-only", "js-server-only", "js-meta-only"] {
-        query.boolean(key)?;
-    }
+    // The first is an old name of the second.
+    let enabled_only = query.boolean("js-enabled")?;
+    let enabled_only = query.boolean("js-enabled-only")? || enabled_only;
+    let asked = Asked {
+        account: query.text("account"),
+        stream: query.text("stream"),
+        consumer: query.text("consumer"),
+        enabled_only,
+        server_only: query.boolean("js-server-only")?,
+        meta_only: query.boolean("js-meta-only")?,
+    };
     let details = query.boolean("details")?;
-    let missing =
-        |name: &str, check: &str| format!("{name:?} must not be empty when checking {check} health");
-    let asks = |key: &str| !query.text(key).is_empty();
-    Ok(if asks("stream") && !asks("account") {
-        Healthz::failed(400, "BAD_REQUEST", missing("account", "stream"), details)
-    } else if asks("consumer") && !asks("stream") {
-        Healthz::failed(400, "BAD_REQUEST", missing("stream", "consumer"), details)
-    } else if let Err(reason) = view.accepts_connections() {
-        Healthz::failed(500, "CONNECTION", reason, details)
-    } else {
-        Healthz { status: "ok", error: String::new(), errors: Vec::new(), http_status: 200 }
+    Ok(match diagnose(view, &asked) {
+        Ok(()) => Healthz { status: "ok", error: String::new(), errors: Vec::new(), http_status: 200 },
+        Err(diagnosis) => diagnosis.tell(details),
     })
 }
 
-impl Healthz {
-    fn failed(http_status: u16, kind: &'static str, error: String, details: bool) -> Self {
-        let (error, errors) =
-            if details { (String::new(), vec![Ailment { kind, error }]) } else { (error, Vec::new()) };
-        Self { status: "error", error, errors, http_status }
+fn diagnose(view: &dyn ServerView, asked: &Asked<'_>) -> Result<(), Diagnosis> {
+    let missing = |name: &str, check: &str| {
+        let error = format!("{name:?} must not be empty when checking {check} health");
+        Err(Diagnosis::error(400, Ailment { kind: "BAD_REQUEST", error, ..Ailment::default() }))
+    };
+    if !asked.stream.is_empty() && asked.account.is_empty() {
+        return missing("account", "stream");
+    }
+    if !asked.consumer.is_empty() && asked.stream.is_empty() {
+        return missing("stream", "consumer");
+    }
+    if let Err(error) = view.accepts_connections() {
+        return Err(Diagnosis::error(500, Ailment { kind: "CONNECTION", error, ..Ailment::default() }));
+    }
+    let Some(jetstream) = view.jetstream() else { return Ok(()) };
+    if asked.enabled_only {
+        return Ok(());
+    }
+    if let Some(cause) = jetstream.failure() {
+        let error = format!("JetStream storage failed: {cause}");
+        let ailment = Ailment { kind: "JETSTREAM", error, ..Ailment::default() };
+        return Err(Diagnosis::unavailable(503, vec![ailment]));
+    }
+    if asked.server_only {
+        return Ok(());
+    }
+    asked.check_existence(jetstream)?;
+    if asked.meta_only {
+        return Ok(());
+    }
+    asked.check_damage(jetstream)
+}
+
+impl Asked<'_> {
+    /// Whether there is what is asked about.
+    fn check_existence(&self, jetstream: &dyn JetStreamView) -> Result<(), Diagnosis> {
+        let Self { account, stream, consumer, .. } = *self;
+        let not_found = |kind: &'static str, error: String| {
+            let named = |kinds: &[&str], name: &str| if kinds.contains(&kind) { name.into() } else { String::new() };
+            let ailment = Ailment {
+                kind,
+                account: account.into(),
+                stream: named(&["STREAM", "CONSUMER"], stream),
+                consumer: named(&["CONSUMER"], consumer),
+                error,
+            };
+            Err(Diagnosis::unavailable(404, vec![ailment]))
+        };
+        if account.is_empty() {
+            return Ok(());
+        }
+        if jetstream.account(account).is_none() {
+            return not_found("ACCOUNT", format!("JetStream account {account:?} not found"));
+        }
+        if stream.is_empty() {
+            return Ok(());
+        }
+        if jetstream.stream(account, stream).is_none() {
+            let error = format!("JetStream stream {stream:?} not found on account {account:?}");
+            return not_found("STREAM", error);
+        }
+        let kinds = [ConsumersOf::Clients, ConsumersOf::Servers];
+        let exists = |of: &ConsumersOf| jetstream.consumers(account, stream, *of).iter().any(|name| name == consumer);
+        if consumer.is_empty() || kinds.iter().any(exists) {
+            return Ok(());
+        }
+        let error =
+            format!("JetStream consumer {consumer:?} not found for stream {stream:?} on account {account:?}");
+        not_found("CONSUMER", error)
+    }
+
+    /// Whether what is asked about is whole.
+    fn check_damage(&self, jetstream: &dyn JetStreamView) -> Result<(), Diagnosis> {
+        let named = |name: &'_ str| (!name.is_empty()).then(|| name.to_owned());
+        let (account, stream) = (named(self.account), named(self.stream));
+        let damage = jetstream.damage(account.as_deref(), stream.as_deref(), DAMAGE_MAX);
+        if damage.is_empty() {
+            return Ok(());
+        }
+        Err(Diagnosis::unavailable(503, damage.into_iter().map(Ailment::from).collect()))
+    }
+}
+
+impl From<Damage> for Ailment {
+    fn from(damage: Damage) -> Self {
+        match damage {
+            Damage::NotRecovered { folder, cause } => Self {
+                kind: "STREAM",
+                error: format!("JetStream stream in {folder:?} could not be recovered: {cause}"),
+                ..Self::default()
+            },
+            Damage::Lost { account, stream, messages, bytes } => Self {
+                kind: "STREAM",
+                error: format!(
+                    "JetStream stream '{account} > {stream}' has lost {messages} messages ({bytes} bytes) to damage"
+                ),
+                account,
+                stream,
+                ..Self::default()
+            },
+        }
+    }
+}
+
+impl Diagnosis {
+    fn error(http_status: u16, ailment: Ailment) -> Self {
+        Self { http_status, status: "error", ailments: vec![ailment] }
+    }
+
+    fn unavailable(http_status: u16, ailments: Vec<Ailment>) -> Self {
+        Self { http_status, status: "unavailable", ailments }
+    }
+
+    fn tell(self, details: bool) -> Healthz {
+        let Self { http_status, status, ailments } = self;
+        if details {
+            return Healthz { status: "error", error: String::new(), errors: ailments, http_status };
+        }
+        let first = ailments.into_iter().next().unwrap_or_default();
+        Healthz { status, error: first.error, errors: Vec::new(), http_status }
     }
 }

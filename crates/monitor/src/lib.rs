@@ -5,8 +5,8 @@
 //! two is here and is a pure function: reading the query, sorting, filtering, paging, and writing JSON byte by byte
 //! as nats-server does (names, order, omissions, indentation, escapes), because scripts compare it.
 //!
-//! What is absent: HTTP itself, clocks, locks, and all of JetStream; [`jsz`] and [`raftz`] give the true answers of a
-//! server without it.
+//! What is absent: HTTP itself, clocks and locks. Of JetStream only the types of its API are known; [`raftz`] gives the true
+//! answer of a server that has no Raft groups.
 
 pub mod accountz;
 pub mod accstatz;
@@ -16,6 +16,7 @@ pub mod gatewayz;
 pub mod healthz;
 pub mod index;
 pub mod ipqueuesz;
+pub mod jetstream;
 mod json;
 pub mod jsz;
 pub mod leafz;

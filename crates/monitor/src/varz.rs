@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::jetstream::{Config, JetStreamView, Limits, Stats};
 use crate::json::is_default;
 use crate::text::{Timestamp, Uptime};
 
@@ -86,8 +87,8 @@ pub struct Varz {
     pub mqtt: Mqtt,
     /// WebSocket, if configured.
     pub websocket: Websocket,
-    /// JetStream: empty, since it is disabled.
-    pub jetstream: Disabled,
+    /// JetStream; empty while it is off.
+    pub jetstream: JetStream,
     /// Seconds for a TLS handshake.
     pub tls_timeout: f64,
     /// Nanoseconds for a write to a socket.
@@ -180,9 +181,30 @@ pub struct Varz {
     pub memory_pools: MemoryPools,
 }
 
-/// An object without members: something that is not enabled.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Disabled {}
+/// `jetstream` of `/varz`; without any member it is off.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub struct JetStream {
+    /// What it is configured to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<Config>,
+    /// What is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stats: Option<Stats>,
+    /// Limits of every account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+}
+
+impl JetStream {
+    /// What is shown of it.
+    pub fn of(view: Option<&dyn JetStreamView>) -> Self {
+        view.map_or_else(Self::default, |view| Self {
+            config: Some(view.config()),
+            stats: Some(view.totals().stats),
+            limits: Some(view.limits()),
+        })
+    }
+}
 
 /// `cluster` of `/varz`.
 #[derive(Debug, Default, Clone, PartialEq, Serialize)]
@@ -499,17 +521,23 @@ pub struct MemoryPools {
     pub interest: MemoryPool,
     /// Caches of match results.
     pub caches: MemoryPool,
+    /// Streams: indexes, caches, and messages that are kept in memory.
+    pub streams: MemoryPool,
+    /// What waits to be written to the journal.
+    pub journal: MemoryPool,
 }
 
 impl MemoryPools {
     /// The pools with their names.
-    pub fn named(&self) -> [(&'static str, MemoryPool); 5] {
+    pub fn named(&self) -> [(&'static str, MemoryPool); 7] {
         [
             ("connections", self.connections),
             ("outbound", self.outbound),
             ("ingest", self.ingest),
             ("interest", self.interest),
             ("caches", self.caches),
+            ("streams", self.streams),
+            ("journal", self.journal),
         ]
     }
 }

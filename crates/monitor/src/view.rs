@@ -6,6 +6,7 @@ use crate::accountz::Account;
 use crate::accstatz::AccountStats;
 use crate::connz::{Connection, ConnectionKey, ConnectionState, Subscription};
 use crate::ipqueuesz::QueueLength;
+use crate::jetstream::JetStreamView;
 use crate::leafz::Leaf;
 use crate::metrics::Counters;
 use crate::query::SubscriptionList;
@@ -81,4 +82,7 @@ pub trait ServerView {
 
     /// What `/metrics` shows beyond `/varz` and `/accstatz`.
     fn counters(&self) -> Counters;
+
+    /// JetStream; none while it is off.
+    fn jetstream(&self) -> Option<&dyn JetStreamView>;
 }
