@@ -354,6 +354,34 @@ impl Node {
         matches!(operation, Operation::ConsumerNext { .. })
     }
 
+    /// Answers a direct get there and then, if that needs no disk. `None` when it has to be done elsewhere; otherwise whether
+    /// there was somebody to ask.
+    pub fn direct_get_quickly(
+        &self,
+        account: &Account,
+        operation: &Operation<'_>,
+        request: Request<'_>,
+        out: &mut dyn Publish,
+    ) -> Option<bool> {
+        let Operation::DirectGet { stream, subject } = operation else { return None };
+        let Ok(found) = account.stream(stream) else { return Some(false) };
+        let mut machine = found.lock();
+        if !machine.config().allow_direct {
+            return Some(false);
+        }
+        if request.reply.is_empty() {
+            return Some(true);
+        }
+        let bytes_max = self.settings.batch_bytes_max;
+        match DirectGet::parse(*subject, request.headers, request.payload, bytes_max) {
+            Ok(get) => machine.direct_get_from_memory(&get, request.reply, out).then_some(true),
+            Err(status) => {
+                out.publish(Outgoing::status(request.reply, status.block()));
+                Some(true)
+            }
+        }
+    }
+
     /// Whether there is somebody to answer: direct gets are asked of the stream itself.
     pub fn answers(&self, account: &Account, operation: &Operation<'_>) -> bool {
         match operation {

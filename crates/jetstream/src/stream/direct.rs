@@ -80,6 +80,32 @@ impl DirectGet {
 }
 
 impl Machine {
+    /// Answers a direct get of one message that is in memory; false when it takes more than that.
+    pub fn direct_get_from_memory(&mut self, get: &DirectGet, reply: &[u8], out: &mut dyn Publish) -> bool {
+        let request = &get.request;
+        let single = request.batch == 0
+            && request.multi_last.is_empty()
+            && request.next_by_subj.is_empty()
+            && request.start_time.is_none();
+        if !single {
+            return false;
+        }
+        let sequence = match request.last_by_subj.as_bytes() {
+            b"" => Some(request.seq),
+            // A filter with wildcards may take a while.
+            subject if sonata_subject::has_wildcard(subject) => return false,
+            subject => match self.store.last(&Filter::new([subject]), u64::MAX) {
+                Ok(sequence) => sequence,
+                Err(_) => return false,
+            },
+        };
+        if sequence.is_some_and(|sequence| self.store.cold(sequence).is_some()) {
+            return false;
+        }
+        self.direct_get(get, reply, out);
+        true
+    }
+
     /// Answers a direct get. May read from the disk.
     pub fn direct_get(&mut self, get: &DirectGet, reply: &[u8], out: &mut dyn Publish) {
         let answered = match get.request.multi_last.is_empty() {

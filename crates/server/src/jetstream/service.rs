@@ -89,6 +89,12 @@ impl Service for AccountService {
                     let mut post = jetstream.post(&self.home, outbox);
                     return jetstream.node.handle_quickly(account, &operation, request, &mut post);
                 }
+                let mut post = jetstream.post(&self.home, outbox);
+                if let Some(answered) =
+                    jetstream.node.direct_get_quickly(account, &operation, request, &mut post)
+                {
+                    return answered;
+                }
                 let answers = jetstream.node.answers(account, &operation);
                 if answers {
                     jetstream.requests.push(&self.home, &operation, &request);

@@ -81,6 +81,14 @@ impl Store {
     /// # Errors
     /// The disk's.
     pub fn last(&mut self, filter: &Filter, at_most: u64) -> Result<Option<u64>, Error> {
+        if let Some(name) = filter.literal() {
+            // The index knows, unless the last one was removed.
+            let Some(id) = self.subjects.find(name) else { return Ok(None) };
+            let value = self.subjects.value(id);
+            if value.count() > 0 && !value.last_loose() && value.last() <= at_most {
+                return Ok(Some(value.last()));
+            }
+        }
         let (low, high) = match filter.is_all() {
             true => (0, self.last),
             false => match self.bounds(filter) {
