@@ -436,6 +436,61 @@ impl Run<'_> {
     }
 }
 
+impl Worker {
+    /// Delivers one message of the worker's scratch space without a route, if it has no receiver or just one connection
+    /// with one subscription; false, and nothing is done, when it is not as simple as that.
+    pub(crate) fn deliver_once(&mut self, account: &Account, subject: &[u8], span: &Span) -> bool {
+        let mut matches = std::mem::take(&mut self.matches);
+        account.interest.collect(subject, &mut matches);
+        let simple = match (&matches.plain[..], &matches.queued[..]) {
+            ([], []) => true,
+            ([only], []) if only.service().is_none() && only.max() == 0 && only.may_receive(subject) => {
+                self.append_once(only, subject, span)
+            }
+            _ => false,
+        };
+        matches.plain.clear();
+        matches.queued.clear();
+        self.matches = matches;
+        simple
+    }
+
+    fn append_once(&mut self, subscription: &Arc<Subscription>, subject: &[u8], span: &Span) -> bool {
+        let connection = subscription.connection();
+        if span.header_bytes > 0 && !connection.headers() {
+            return false;
+        }
+        self.line.clear();
+        self.line.extend_from_slice(if span.header_bytes > 0 { b"HMSG " } else { b"MSG " });
+        self.line.extend_from_slice(subject);
+        self.line.push(b' ');
+        self.line.extend_from_slice(subscription.sid());
+        self.line.push(b' ');
+        let tail = &self.scratch[span.tail.clone()];
+        let mut outbound = connection.outbound().lock();
+        if outbound.closed || subscription.is_closed() {
+            return true;
+        }
+        if outbound.append(connection.pool(), &self.line, tail).is_err() {
+            drop(outbound);
+            connection.close(CloseReason::SlowConsumerPendingBytes);
+            return true;
+        }
+        subscription.set_delivered(subscription.delivered() + 1);
+        outbound.messages += 1;
+        outbound.message_bytes += span.message_bytes as u64;
+        let promised = promise(&mut outbound);
+        drop(outbound);
+        self.batch.out_messages += 1;
+        self.batch.out_bytes += span.message_bytes as u64;
+        self.batch.appended_bytes += self.line.len() + tail.len();
+        if promised {
+            self.promised.push(connection.clone());
+        }
+        true
+    }
+}
+
 /// Counts one message for the subscription, under its connection's lock; false when it has ended.
 #[inline]
 fn count(subscription: &Arc<Subscription>, ended: &mut Vec<Arc<Subscription>>) -> bool {

@@ -162,15 +162,11 @@ impl Worker {
     }
 
     fn publish_item(&mut self, shared: &Shared, item: &Item, text: &[u8], now_ns: u64) {
+        let before = (self.batch.out_messages, self.batch.out_bytes);
         let (route, rest) = text[item.start..].split_at(item.route_bytes);
         let (subject, rest) = rest.split_at(item.subject_bytes);
         let (reply, rest) = rest.split_at(item.reply_bytes);
         let message = &rest[..item.header_bytes + item.payload_bytes];
-        let (found, _) =
-            self.routes.find(&shared.stamps, &item.account, if route.is_empty() { subject } else { route });
-        if found.is_empty() {
-            return;
-        }
         let start = self.scratch.len();
         if !reply.is_empty() {
             self.scratch.extend_from_slice(reply);
@@ -184,13 +180,40 @@ impl Worker {
         self.scratch.extend_from_slice(b"\r\n");
         self.scratch.extend_from_slice(message);
         self.scratch.extend_from_slice(b"\r\n");
-        self.spans.push(Span {
+        let span = Span {
             tail: start..self.scratch.len(),
             scratch: true,
             reply_bytes: reply.len(),
             header_bytes: item.header_bytes,
             message_bytes: message.len(),
-        });
+        };
+        // Replies have a subject of their own each: no route to them is worth remembering.
+        let once = route.is_empty() && reply.is_empty() && !shared.is_tracing();
+        if once && self.deliver_once(&item.account, subject, &span) {
+            self.scratch.truncate(start);
+        } else {
+            self.deliver_routed(shared, item, route, subject, span, now_ns);
+        }
+        let (messages, bytes) = (self.batch.out_messages - before.0, self.batch.out_bytes - before.1);
+        (self.batch.out_messages, self.batch.out_bytes) = before;
+        for traffic in [&shared.traffic, &item.account.traffic] {
+            traffic.out_messages.add(messages);
+            traffic.out_bytes.add(bytes);
+        }
+    }
+
+    fn deliver_routed(
+        &mut self,
+        shared: &Shared,
+        item: &Item,
+        route: &[u8],
+        subject: &[u8],
+        span: Span,
+        now_ns: u64,
+    ) {
+        let by = if route.is_empty() { subject } else { route };
+        let (found, _) = self.routes.find(&shared.stamps, &item.account, by);
+        self.spans.push(span);
         let run = Run {
             shared,
             account: &item.account,

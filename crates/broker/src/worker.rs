@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::connection::{Connection, Flushed};
+use crate::interest::Matches;
 use crate::outbound::Writing;
 use crate::route::{Route, RouteCache};
 use crate::service::Outbox;
@@ -31,6 +32,8 @@ pub struct Worker {
     /// One subscription of each service that this batch has called.
     pub(crate) services: Vec<Arc<Subscription>>,
     pub(crate) outbox: Outbox,
+    /// The answer to a search of the interest that is not remembered.
+    pub(crate) matches: Matches,
     /// The start of a line that no route has ready.
     pub(crate) line: Vec<u8>,
     writing: Writing,
@@ -64,6 +67,7 @@ impl Worker {
             batch: Batch::default(),
             services: Vec::new(),
             outbox: Outbox::default(),
+            matches: Matches::default(),
             line: Vec::new(),
             writing: Writing::default(),
             random: seed | 1,

@@ -140,7 +140,7 @@ impl Consumer {
         store: &mut Store,
         now: i64,
     ) -> Result<Self, Error> {
-        let filter = Filter::new(config.filters());
+        let filter = filter_of(&config, stream, store);
         let mut consumer = Self {
             id,
             name: name.into(),
@@ -345,8 +345,13 @@ impl Consumer {
     }
 
     /// Its filters, limits or times are others now.
-    pub(crate) fn reconfigure(&mut self, config: ConsumerConfig, store: &mut Store) -> Result<(), Error> {
-        let filter = Filter::new(config.filters());
+    pub(crate) fn reconfigure(
+        &mut self,
+        config: ConsumerConfig,
+        stream: &StreamConfig,
+        store: &mut Store,
+    ) -> Result<(), Error> {
+        let filter = filter_of(&config, stream, store);
         let refiltered = config.filters() != self.config.filters();
         let subject = config.deliver_subject != self.config.deliver_subject;
         self.filter = filter;
@@ -360,6 +365,11 @@ impl Consumer {
         }
         self.plan_ack_deadline();
         Ok(())
+    }
+
+    /// The stream's subjects are others now.
+    pub(crate) fn refilter(&mut self, stream: &StreamConfig, store: &mut Store) {
+        self.filter = filter_of(&self.config, stream, store);
     }
 
     /// What the API shows of it.
@@ -446,4 +456,21 @@ impl Consumer {
     fn is_pinned_policy(&self) -> bool {
         self.config.priority_policy == PriorityPolicy::PinnedClient
     }
+}
+
+/// What a consumer takes. A filter that leaves out nothing that can be in the stream is none: it need not be looked at.
+fn filter_of(config: &ConsumerConfig, stream: &StreamConfig, store: &mut Store) -> Filter {
+    let filters = config.filters();
+    // What comes from other streams may have any subject.
+    let only_own = stream.mirror.is_none() && stream.sources.is_empty() && stream.subject_transform.is_none();
+    let covers = |subject: &String| {
+        filters.iter().any(|filter| sonata_subject::is_subset(subject.as_bytes(), filter.as_bytes()))
+    };
+    let filter = Filter::new(filters);
+    // What was stored before the stream's subjects were changed may still be there.
+    let all = only_own && !filters.is_empty() && stream.subjects.iter().all(covers);
+    if all && store.pending(&filter, 0).is_ok_and(|matching| matching == store.state().messages) {
+        return Filter::all();
+    }
+    filter
 }

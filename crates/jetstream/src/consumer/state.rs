@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sonata_store::{Error, Filter, Store};
+use sonata_store::{Error, Store};
 
 use super::{Consumer, Unacknowledged};
 use crate::config::{ConsumerConfig, StreamConfig};
@@ -75,8 +75,8 @@ impl Consumer {
         let unplaced = ConsumerConfig { opt_start_seq: 1, ..config.clone() };
         let mut consumer =
             Self::new(id, name, unplaced, stream, store, created).map_err(|_: Error| Malformed)?;
-        consumer.filter = Filter::new(config.filters());
         consumer.config = Arc::new(config);
+        consumer.refilter(stream, store);
         consumer.next = reader.number()?.max(1);
         consumer.deliveries = reader.number()?;
         consumer.last_delivered = Some(reader.signed()?).filter(|time| *time != i64::MIN);

@@ -280,6 +280,9 @@ impl Machine {
     fn apply_config(&mut self, config: StreamConfig, now: i64, out: &mut dyn Publish) {
         let window = config.duplicate_window != self.config.duplicate_window;
         self.config = Arc::new(config);
+        let config = self.config.clone();
+        let store = &mut self.store;
+        self.consumers.values_mut().for_each(|consumer| consumer.refilter(&config, store));
         if !self.config.allow_atomic {
             self.batches.clear();
         }
@@ -313,7 +316,7 @@ impl Machine {
         let known = self.consumers.get_mut(&name).filter(|consumer| consumer.id == id && live);
         match known {
             Some(consumer) => {
-                let _ = consumer.reconfigure((*loaded.config).clone(), &mut self.store);
+                let _ = consumer.reconfigure((*loaded.config).clone(), &config, &mut self.store);
             }
             None => {
                 let _ = loaded.begin(&mut self.store);

@@ -150,6 +150,7 @@ impl Machine {
             // What the replay left for the log is in the log.
             let _ = consumer.take_delivered(now);
             let _ = consumer.take_acknowledged(now);
+            consumer.refilter(&self.config, &mut self.store);
             let _ = consumer.begin(&mut self.store);
         }
         self.sweep();
