@@ -1,6 +1,9 @@
 // @nats-io/transport-node (with @nats-io/nats-core) against a running server: publish, subscribe, queue, request,
-// headers, drain.
+// headers, streams, key-value, objects, drain.
 import assert from "node:assert";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { Kvm } from "@nats-io/kv";
+import { Objm } from "@nats-io/obj";
 import { connect, headers } from "@nats-io/transport-node";
 
 const connection = await connect({ servers: process.argv[2] });
@@ -30,5 +33,30 @@ const reply = await connection.request("service", "ping", { timeout: 5000 });
 assert.strictEqual(reply.string(), "PING");
 assert.strictEqual(reply.headers.get("Answer"), "yes");
 await assert.rejects(connection.request("nobody.listens", "x", { timeout: 5000 }), /no responders/i);
+const manager = await jetstreamManager(connection);
+const js = jetstream(connection);
+await manager.streams.add({ name: "NODE", subjects: ["node.>"] });
+for (let number = 0; number < 100; number++) {
+  const ack = await js.publish("node.orders", String(number));
+  assert.strictEqual(ack.seq, number + 1);
+}
+await manager.consumers.add("NODE", { durable_name: "worker", ack_policy: "explicit" });
+const consumer = await js.consumers.get("NODE", "worker");
+const taken = [];
+for await (const message of await consumer.fetch({ max_messages: 100, expires: 5000 })) {
+  taken.push(message.string());
+  assert.ok(await message.ackAck());
+}
+assert.deepStrictEqual(taken, seen);
+const bucket = await new Kvm(js).create("node", { history: 3 });
+const revision = await bucket.put("key", "1");
+await bucket.update("key", "2", revision);
+assert.strictEqual((await bucket.get("key")).string(), "2");
+const objects = await new Objm(js).create("node");
+const content = new Uint8Array(1024 * 1024).map((_, index) => index % 251);
+await objects.putBlob({ name: "large" }, content);
+assert.deepStrictEqual(await objects.getBlob("large"), content);
+await manager.streams.delete("NODE");
+
 await connection.drain();
 console.log("@nats-io/transport-node: ok");

@@ -1,4 +1,4 @@
-"""nats-py against a running server: publish, subscribe, queue, request, headers, drain."""
+"""nats-py against a running server: publish, subscribe, queue, request, headers, streams, key-value, objects, drain."""
 
 import asyncio
 import sys
@@ -49,8 +49,42 @@ async def main(url: str) -> None:
         raise AssertionError("somebody answered")
     except NoRespondersError:
         pass
+    await streams(client.jetstream())
     await client.drain()
     print("nats-py: ok")
+
+
+async def streams(js) -> None:
+    await js.add_stream(name="PY", subjects=["py.>"])
+    for number in range(100):
+        ack = await js.publish("py.orders", str(number).encode())
+        assert ack.seq == number + 1, ack
+    duplicate = [await js.publish("py.once", b"x", headers={"Nats-Msg-Id": "1"}) for _ in range(2)][1]
+    assert duplicate.duplicate, duplicate
+    pull = await js.pull_subscribe("py.orders", "worker")
+    taken = [message for _ in range(10) for message in await pull.fetch(10, timeout=5)]
+    for message in taken:
+        await message.ack_sync()
+    assert [message.data for message in taken] == [str(number).encode() for number in range(100)]
+    info = await js.consumer_info("PY", "worker")
+    assert (info.num_pending, info.num_ack_pending) == (0, 0), info
+    ordered = await js.subscribe("py.orders", ordered_consumer=True)
+    for number in range(100):
+        assert (await ordered.next_msg(timeout=5)).data == str(number).encode()
+
+    bucket = await js.create_key_value(bucket="py", history=3)
+    revision = await bucket.put("key", b"1")
+    assert await bucket.update("key", b"2", last=revision) == revision + 1
+    assert (await bucket.get("key")).value == b"2"
+    watcher = await bucket.watchall()
+    assert (await watcher.updates(timeout=5)).value == b"2"
+    await bucket.delete("key")
+
+    objects = await js.create_object_store("py")
+    content = bytes(range(256)) * 4096
+    await objects.put("large", content)
+    assert (await objects.get("large")).data == content
+    await js.delete_stream("PY")
 
 
 asyncio.run(main(sys.argv[1]))

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::path::PathBuf;
+
 use common::Scratch;
 use common::server::{Program, Server};
 
@@ -30,8 +32,12 @@ struct ServiceContext {
 
 #[tokio::test]
 async fn from_the_file_to_a_stored_message() {
-    // Sonata has no JetStream yet.
-    let Some(program) = Program::Reference.find() else { return };
+    for program in [Program::UnderTest, Program::Reference].into_iter().filter_map(Program::find) {
+        store_a_message(program).await;
+    }
+}
+
+async fn store_a_message(program: PathBuf) {
     let directory = Scratch::new();
     let store = directory.0.display();
     let server =
