@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use crate::jetstream::{ConsumersOf, Damage, JetStreamView};
-use crate::query::{BadQuery, Query};
+use crate::query::{BadQuery, Query, quoted};
 use crate::view::ServerView;
 
 /// Damage that is listed; more would help nobody.
@@ -92,7 +92,7 @@ pub fn healthz(view: &dyn ServerView, query: &Query) -> Result<Healthz, BadQuery
 
 fn diagnose(view: &dyn ServerView, asked: &Asked<'_>) -> Result<(), Diagnosis> {
     let missing = |name: &str, check: &str| {
-        let error = format!("{name:?} must not be empty when checking {check} health");
+        let error = format!("{} must not be empty when checking {check} health", quoted(name));
         Err(Diagnosis::error(400, Ailment { kind: "BAD_REQUEST", error, ..Ailment::default() }))
     };
     if !asked.stream.is_empty() && asked.account.is_empty() {
@@ -128,7 +128,8 @@ impl Asked<'_> {
     fn check_existence(&self, jetstream: &dyn JetStreamView) -> Result<(), Diagnosis> {
         let Self { account, stream, consumer, .. } = *self;
         let not_found = |kind: &'static str, error: String| {
-            let named = |kinds: &[&str], name: &str| if kinds.contains(&kind) { name.into() } else { String::new() };
+            let named =
+                |kinds: &[&str], name: &str| if kinds.contains(&kind) { name.into() } else { String::new() };
             let ailment = Ailment {
                 kind,
                 account: account.into(),
@@ -142,22 +143,28 @@ impl Asked<'_> {
             return Ok(());
         }
         if jetstream.account(account).is_none() {
-            return not_found("ACCOUNT", format!("JetStream account {account:?} not found"));
+            return not_found("ACCOUNT", format!("JetStream account {} not found", quoted(account)));
         }
         if stream.is_empty() {
             return Ok(());
         }
         if jetstream.stream(account, stream).is_none() {
-            let error = format!("JetStream stream {stream:?} not found on account {account:?}");
+            let error =
+                format!("JetStream stream {} not found on account {}", quoted(stream), quoted(account));
             return not_found("STREAM", error);
         }
         let kinds = [ConsumersOf::Clients, ConsumersOf::Servers];
-        let exists = |of: &ConsumersOf| jetstream.consumers(account, stream, *of).iter().any(|name| name == consumer);
+        let exists =
+            |of: &ConsumersOf| jetstream.consumers(account, stream, *of).iter().any(|name| name == consumer);
         if consumer.is_empty() || kinds.iter().any(exists) {
             return Ok(());
         }
-        let error =
-            format!("JetStream consumer {consumer:?} not found for stream {stream:?} on account {account:?}");
+        let error = format!(
+            "JetStream consumer {} not found for stream {} on account {}",
+            quoted(consumer),
+            quoted(stream),
+            quoted(account)
+        );
         not_found("CONSUMER", error)
     }
 

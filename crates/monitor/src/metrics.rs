@@ -1,14 +1,18 @@
 //! `/metrics`: numbers for Prometheus, in its text format.
 //!
-//! [`METRICS`] is the whole list: name, type, help, and where the values come from. Names begin with `sonata_`; bytes
-//! and seconds are in the name, and what only rises ends in `_total`.
+//! [`all`] is the whole list: name, type, help, and where the values come from. Names begin with `sonata_`; bytes and
+//! seconds are in the name, and what only rises ends in `_total`. A metric of something that is off has no values.
+
+mod jetstream;
 
 use std::fmt::Write;
 
 use crate::accstatz::AccountStats;
+use crate::jetstream::Stats;
 use crate::text::Uptime;
 use crate::varz::Varz;
 use crate::view::ServerView;
+use jetstream::{ConsumerSeries, JetStreamSnapshot, StreamSeries};
 
 /// The content type of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -49,6 +53,19 @@ pub enum Kind {
     Counter,
     /// It rises and falls.
     Gauge,
+    /// How often something was at most so much: `_bucket`, `_sum` and `_count`.
+    Histogram,
+}
+
+impl Kind {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
 }
 
 /// Where the values of a metric come from.
@@ -64,6 +81,16 @@ enum Source {
     PoolUsed,
     /// One number for each pool with a limit, labelled `pool`.
     PoolLimit,
+    /// One number, while JetStream is on.
+    JetStream(fn(&JetStreamSnapshot) -> f64),
+    /// One number for each account with JetStream, labelled `account`.
+    JetStreamAccount(fn(&Stats) -> u64),
+    /// One number for each stream, labelled `account` and `stream`.
+    Stream(fn(&StreamSeries) -> u64),
+    /// One number for each consumer, labelled `account`, `stream` and `consumer`.
+    Consumer(fn(&ConsumerSeries) -> u64),
+    /// How long syncs of the journal took.
+    SyncTime,
 }
 
 /// All that metrics are made of.
@@ -71,6 +98,8 @@ enum Source {
 struct Snapshot {
     varz: Varz,
     counters: Counters,
+    accounts: Vec<AccountStats>,
+    jetstream: Option<JetStreamSnapshot>,
 }
 
 const fn metric(name: &'static str, kind: Kind, help: &'static str, source: Source) -> Metric {
@@ -78,7 +107,11 @@ const fn metric(name: &'static str, kind: Kind, help: &'static str, source: Sour
 }
 
 /// All metrics, in the order in which they are written.
-pub const METRICS: &[Metric] = &[
+pub fn all() -> impl Iterator<Item = &'static Metric> {
+    METRICS.iter().chain(jetstream::METRICS)
+}
+
+const METRICS: &[Metric] = &[
     metric(
         "sonata_uptime_seconds",
         Kind::Gauge,
@@ -258,49 +291,104 @@ pub const METRICS: &[Metric] = &[
 
 /// Answers `/metrics`.
 pub fn metrics(view: &dyn ServerView) -> String {
-    let snapshot = Snapshot { varz: view.varz(), counters: view.counters() };
-    let accounts = view.account_stats();
+    let snapshot = Snapshot {
+        varz: view.varz(),
+        counters: view.counters(),
+        accounts: view.account_stats(),
+        jetstream: view.jetstream().map(JetStreamSnapshot::of),
+    };
     let mut text = String::new();
-    for metric in METRICS {
-        metric.write(&mut text, &snapshot, &accounts);
-    }
+    all().for_each(|metric| metric.write(&mut text, &snapshot));
     text
 }
 
 impl Metric {
-    fn write(&self, text: &mut String, now: &Snapshot, accounts: &[AccountStats]) {
-        let kind = match self.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-        };
-        let name = self.name;
+    fn write(&self, text: &mut String, now: &Snapshot) {
+        let (name, kind) = (self.name, self.kind.name());
         // Writing to a text cannot fail.
         let _ = writeln!(text, "# HELP {name} {}\n# TYPE {name} {kind}", self.help);
-        let mut labelled = |label: &str, value: &str, number: u64| {
-            let _ = writeln!(text, "{name}{{{label}=\"{}\"}} {number}", escape(value));
-        };
+        let jetstream = now.jetstream.as_ref();
+        let mut number = |labels: &[(&str, &str)], number: u64| sample(text, name, labels, number);
         match &self.source {
-            Source::Server(number) => {
-                let _ = writeln!(text, "{name} {}", number(now));
+            Source::Server(value) => {
+                let _ = writeln!(text, "{name} {}", value(now));
             }
-            Source::Account(number) => {
-                accounts.iter().for_each(|account| labelled("account", &account.acc, number(account)));
+            Source::Account(value) => {
+                now.accounts.iter().for_each(|account| number(&[("account", &account.acc)], value(account)));
             }
-            Source::Kinds(numbers) => {
+            Source::Kinds(values) => {
                 let kinds = ["client", "route", "gateway", "leafnode"];
-                kinds.iter().zip(numbers(now)).for_each(|(kind, number)| labelled("kind", kind, number));
+                kinds.iter().zip(values(now)).for_each(|(kind, value)| number(&[("kind", kind)], value));
             }
             Source::PoolUsed => {
                 let pools = now.varz.memory_pools.named();
-                pools.iter().for_each(|(name, pool)| labelled("pool", name, pool.used_bytes));
+                pools.iter().for_each(|(name, pool)| number(&[("pool", name)], pool.used_bytes));
             }
             Source::PoolLimit => {
                 let pools = now.varz.memory_pools.named();
                 let limited = pools.iter().filter(|(_, pool)| pool.limit_bytes > 0);
-                limited.for_each(|(name, pool)| labelled("pool", name, pool.limit_bytes));
+                limited.for_each(|(name, pool)| number(&[("pool", name)], pool.limit_bytes));
+            }
+            Source::JetStream(value) => {
+                if let Some(jetstream) = jetstream {
+                    let _ = writeln!(text, "{name} {}", value(jetstream));
+                }
+            }
+            Source::JetStreamAccount(value) => {
+                let accounts = jetstream.into_iter().flat_map(|jetstream| &jetstream.accounts);
+                accounts.for_each(|(account, stats)| number(&[("account", account)], value(stats)));
+            }
+            Source::Stream(value) => {
+                let streams = jetstream.into_iter().flat_map(|jetstream| jetstream.streams.shown());
+                streams.for_each(|stream| {
+                    let numbers = &stream.numbers;
+                    number(&[("account", &numbers.account), ("stream", &numbers.stream)], value(stream));
+                });
+            }
+            Source::Consumer(value) => {
+                let consumers = jetstream.into_iter().flat_map(|jetstream| jetstream.consumers.shown());
+                consumers.for_each(|of| {
+                    let labels = [
+                        ("account", &*of.account),
+                        ("stream", &*of.stream),
+                        ("consumer", &*of.numbers.consumer),
+                    ];
+                    number(&labels, value(of));
+                });
+            }
+            Source::SyncTime => {
+                if let Some(jetstream) = jetstream {
+                    let journal = &jetstream.journal;
+                    durations(text, name, &journal.sync_times, journal.sync_time_ns);
+                }
             }
         }
     }
+}
+
+/// One line.
+fn sample(text: &mut String, name: &str, labels: &[(&str, &str)], number: u64) {
+    text.push_str(name);
+    for (at, (label, value)) in labels.iter().enumerate() {
+        let begin = if at == 0 { '{' } else { ',' };
+        let _ = write!(text, "{begin}{label}=\"{}\"", escape(value));
+    }
+    let _ = writeln!(text, "}} {number}");
+}
+
+/// A histogram of durations in buckets of powers of two of a microsecond, the last of which has no upper bound.
+fn durations(text: &mut String, name: &str, buckets: &[u64], sum_ns: u64) {
+    let mut count = 0;
+    for (exponent, bucket) in buckets.iter().enumerate() {
+        count += bucket;
+        if exponent + 1 < buckets.len() {
+            let bound = 2_f64.powi(i32::try_from(exponent).unwrap_or(i32::MAX)) / 1e6;
+            let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {count}");
+        }
+    }
+    let seconds = sum_ns as f64 / 1e9;
+    let _ =
+        writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {seconds}\n{name}_count {count}");
 }
 
 fn uptime(now: &Snapshot) -> f64 {

@@ -199,7 +199,7 @@ fn fault(kind: &IntErrorKind) -> Fault {
 }
 
 /// In double quotes, with Go's escapes.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for char in text.chars() {
         match char {

@@ -181,6 +181,10 @@ pub struct Varz {
     pub memory_pools: MemoryPools,
 }
 
+/// An object without members: something that is not enabled.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Disabled {}
+
 /// `jetstream` of `/varz`; without any member it is off.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct JetStream {

@@ -2,7 +2,8 @@
 //!
 //! A line `GET <path>` is a request, what follows up to the next one is the response. `UPDATE_TRANSCRIPTS=1` writes the
 //! files anew. The bodies were compared with those of nats-server 2.15.1 in the same state; they differ in what is
-//! our own (`memory_pools`, `/metrics`, the index page, and which members of `memstats` there are).
+//! our own (`memory_pools`, `/metrics`, damage and failures of storage, the index page, and which members of `memstats`
+//! there are).
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,7 +12,7 @@ mod common;
 use std::fmt::Write;
 use std::path::Path;
 
-use common::{Server, connected, recorded};
+use common::{Server, connected, damaged, failing, recorded, streaming};
 use sonata_monitor::response::respond;
 
 #[test]
@@ -30,6 +31,11 @@ fn responses_are_as_recorded() {
     check("cluster", &connected(), "");
     check("internal", &recorded(), "");
     check("metrics", &recorded(), "");
+    check("jetstream", &streaming(), "");
+    check("jetstream_health", &streaming(), "");
+    check("jetstream_damaged", &damaged(), "");
+    check("jetstream_failing", &failing(), "");
+    check("jetstream_metrics", &streaming(), "");
 }
 
 fn check(name: &str, server: &Server, base_path: &str) {

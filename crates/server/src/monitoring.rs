@@ -209,12 +209,15 @@ impl Monitor {
         if let Some(endpoint) = endpoint {
             inner.http_requests.count(endpoint);
         }
-        // Probes are answered at once; everything else looks at all connections or accounts, which takes as long as
-        // there are many, and is done where no traffic waits for it.
+        // Everything looks at all connections, accounts or streams, which takes as long as there are many, and is done
+        // where no traffic waits for it. Probes do not wait for the others.
         let answer = match endpoint {
-            None | Some(Endpoint::Healthz) => Some(respond(&View::new(inner), &path, &query, &base_path)),
-            Some(_) => {
-                let permit = self.answers.clone().acquire_owned().await;
+            None => Some(respond(&View::new(inner), &path, &query, &base_path)),
+            Some(endpoint) => {
+                let permit = match endpoint {
+                    Endpoint::Healthz => None,
+                    _ => self.answers.clone().acquire_owned().await.ok(),
+                };
                 let answering = tokio::task::spawn_blocking(move || {
                     let _permit = permit;
                     respond(&View::new(inner), &path, &query, &base_path)

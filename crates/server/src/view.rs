@@ -22,18 +22,20 @@ use sonata_monitor::accountz;
 use sonata_monitor::accstatz::{AccountStats, Traffic};
 use sonata_monitor::connz::{self, ConnectionKey, ConnectionState};
 use sonata_monitor::ipqueuesz::QueueLength;
+use sonata_monitor::jetstream::JetStreamView;
 use sonata_monitor::leafz::Leaf;
 use sonata_monitor::metrics::Counters;
 use sonata_monitor::query::SubscriptionList;
 use sonata_monitor::routez;
 use sonata_monitor::subsz::InterestStats;
 use sonata_monitor::text::{RoundTrip, Timestamp, Uptime};
-use sonata_monitor::varz::{ByKind, MemoryPool, MemoryPools, Varz};
+use sonata_monitor::varz::{self, ByKind, MemoryPool, MemoryPools, Varz};
 use sonata_monitor::view::ServerView;
 
 use crate::connections::{Closed, Entry, TlsFacts};
 use crate::identity::NATS_VERSION;
 use crate::inner::{Inner, Stage};
+use crate::jetstream::JetStreamSnapshots;
 use crate::process;
 use crate::settings::server_name;
 use crate::socket::Socket;
@@ -79,6 +81,7 @@ const WILDCARD_BYTES: usize = 192;
 pub(crate) struct View {
     inner: Arc<Inner>,
     listed: OnceCell<Listed>,
+    jetstream: Option<JetStreamSnapshots>,
 }
 
 /// The connections of one moment, so that those that were selected are there to be shown.
@@ -108,7 +111,9 @@ struct Ended {
 
 impl View {
     pub(crate) fn new(inner: Arc<Inner>) -> Self {
-        Self { inner, listed: OnceCell::new() }
+        let jetstream = inner.jetstream.get().cloned();
+        let jetstream = jetstream.map(|jetstream| JetStreamSnapshots::new(jetstream, &inner.options.load()));
+        Self { inner, listed: OnceCell::new(), jetstream }
     }
 
     fn listed(&self) -> &Listed {
@@ -164,12 +169,16 @@ impl View {
             let counts = account.interest.counts();
             (counts.literals + counts.wildcards) * SUBSCRIPTION_BYTES + counts.wildcards * WILDCARD_BYTES
         });
+        let (streams, journal) =
+            self.jetstream.as_ref().map(JetStreamSnapshots::memory_pools).unwrap_or_default();
         MemoryPools {
             connections: pool(connections),
             outbound: pool(outbound + self.inner.shared.pool.kept_bytes()),
             ingest: pool(ingest + workers.buffer_bytes),
             interest: pool(interest.sum()),
             caches: pool(workers.route_bytes),
+            streams,
+            journal,
         }
     }
 
@@ -311,6 +320,7 @@ impl ServerView for View {
             max_control_line: options.max_control_line.into(),
             max_payload: options.max_payload.into(),
             max_pending: options.max_pending,
+            jetstream: varz::JetStream::of(self.jetstream()),
             tls_timeout: tls_timeout.as_secs_f64(),
             write_deadline: nanoseconds(options.write_deadline),
             write_timeout: match options.write_timeout {
@@ -445,6 +455,7 @@ impl ServerView for View {
             update_time: Timestamp(account.updated_unix_ns()),
             is_system: self.options().system_account_name() == Some(name),
             complete: true,
+            jetstream_enabled: self.jetstream().is_some_and(|jetstream| jetstream.account(name).is_some()),
             client_connections: account.connections() as u64,
             subscriptions: subscriptions(&account),
             name_tag: name.into(),
@@ -510,6 +521,10 @@ impl ServerView for View {
             match_cache_misses: shared.counters.route_misses.value(),
             cpu_milliseconds: u64::try_from(process::cpu_time().as_millis()).unwrap_or(u64::MAX),
         }
+    }
+
+    fn jetstream(&self) -> Option<&dyn JetStreamView> {
+        self.jetstream.as_ref().map(|jetstream| jetstream as &dyn JetStreamView)
     }
 }
 

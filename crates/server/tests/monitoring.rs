@@ -24,7 +24,7 @@ use std::path::Path;
 use client::Client;
 use http::{connect, exchange, get};
 use pki::Pki;
-use sonata_monitor::metrics::METRICS;
+use sonata_monitor::metrics;
 use sonata_server::options::Options;
 use sonata_server::{Server, StartError};
 use subject::{Folder, Subject, options, wait_for};
@@ -103,6 +103,109 @@ fn check(name: &str, config: &str, prepare: impl Fn(&Subject) -> Vec<Client>) {
             panic!("{name}.txt:{number}: expected\n{expected}\ngot\n{actual}");
         }
         assert_eq!(actual.len(), expected.len(), "{name}.txt");
+    }
+}
+
+const JETSTREAM: &str = r#"
+    server_name: test
+    port: -1
+    http: "127.0.0.1:-1"
+    jetstream {
+        store_dir: "<folder>"
+        max_mem: 64M
+        max_file: 256M
+        sync_interval: "2m"
+        limits { max_ack_pending: 700 }
+    }
+    accounts {
+        A { users: [{ user: a, password: pa }], jetstream { max_mem: 1M, max_file: 10M } }
+        B { users: [{ user: b, password: pb }], jetstream { max_mem: 2M, max_file: 20M } }
+        C { users: [{ user: c, password: pc }] }
+    }
+"#;
+
+/// A client that has what it asks of JetStream answered.
+struct Asking(Client);
+
+impl Asking {
+    fn connect(subject: &Subject, user: &str) -> Self {
+        let login = format!("CONNECT {{\"user\":\"{user}\",\"pass\":\"p{user}\"}}\nSUB answers 1\n");
+        Self(Client::connect(subject.clients, &login))
+    }
+
+    /// Waits for the answer, of which only the end is looked at: they all are JSON.
+    fn ask(&mut self, to: &str, body: &str) {
+        self.0.send(&format!("PUB {to} answers {}\n{body}\n", body.len()));
+        self.0.read_until("}\r\n");
+    }
+}
+
+/// A stream in each of two accounts: one with messages and a consumer that has not acknowledged, one empty.
+fn streams(subject: &Subject) -> Vec<Client> {
+    let mut a = Asking::connect(subject, "a");
+    a.ask(
+        "$JS.API.STREAM.CREATE.S",
+        r#"{"name":"S","subjects":["s.>"],"max_bytes":100000,"metadata":{"k":"<v>"}}"#,
+    );
+    for letter in ["a", "b", "a"] {
+        a.ask(&format!("s.{letter}"), "hello");
+    }
+    a.ask("$JS.API.STREAM.MSG.DELETE.S", r#"{"seq":2}"#);
+    a.ask(
+        "$JS.API.CONSUMER.CREATE.S.c",
+        r#"{"stream_name":"S","config":{"durable_name":"c","name":"c","ack_policy":"explicit"}}"#,
+    );
+    a.0.run("SUB messages 2\n");
+    a.0.send("PUB $JS.API.CONSUMER.MSG.NEXT.S.c messages 11\n{\"batch\":1}\n");
+    a.0.read_until("hello\r\n");
+    a.ask("$JS.API.STREAM.INFO.nope", "");
+    let mut b = Asking::connect(subject, "b");
+    b.ask("$JS.API.STREAM.CREATE.M", r#"{"name":"M","subjects":["m"],"storage":"memory"}"#);
+    vec![a.0, b.0]
+}
+
+#[test]
+fn streams_are_shown_as_by_the_reference() {
+    check("jetstream", JETSTREAM, streams);
+}
+
+#[test]
+fn streams_are_counted_and_what_cannot_be_recovered_is_told() {
+    let folder = Folder::new();
+    let store = folder.0.join("store");
+    std::fs::create_dir_all(store.join("jetstream/streams/S.01")).unwrap();
+    let always = JETSTREAM.replace("sync_interval: \"2m\"", "sync_interval: always");
+    let subject = Subject::sonata(&always.replace("<folder>", store.to_str().unwrap()));
+    let _clients = streams(&subject);
+    let jsz = get(subject.monitor, "/jsz").body;
+    assert!(jsz.contains("\"sync_always\": true") && !jsz.contains("sync_interval"), "{jsz}");
+    let metrics = get(subject.monitor, "/metrics").body;
+    for line in [
+        "sonata_jetstream_sync_always 1",
+        "sonata_jetstream_streams 2",
+        "sonata_stream_messages{account=\"A\",stream=\"S\"} 2",
+        "sonata_stream_last_sequence{account=\"A\",stream=\"S\"} 3",
+        "sonata_stream_consumers{account=\"A\",stream=\"S\"} 1",
+        "sonata_stream_messages{account=\"B\",stream=\"M\"} 0",
+        "sonata_consumer_ack_pending{account=\"A\",stream=\"S\",consumer=\"c\"} 1",
+        "sonata_consumer_pending{account=\"A\",stream=\"S\",consumer=\"c\"} 1",
+        "sonata_consumer_lag{account=\"A\",stream=\"S\",consumer=\"c\"} 2",
+        "sonata_account_memory_storage_bytes{account=\"A\"} 0",
+        "sonata_memory_pool_limit_bytes{pool=\"journal\"} 67108864",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "no {line} in\n{metrics}");
+    }
+    let health = get(subject.monitor, "/healthz");
+    assert_eq!(health.status, 503);
+    assert!(
+        health.body.contains("JetStream stream in \\\"streams/S.01\\\" could not be recovered"),
+        "{}",
+        health.body
+    );
+    for page in
+        ["/healthz?js-enabled-only=1", "/healthz?js-server-only=1", "/healthz?account=A&stream=S&consumer=c"]
+    {
+        assert_eq!(get(subject.monitor, page).status, 200, "{page}");
     }
 }
 
@@ -192,7 +295,7 @@ fn metrics_say_what_the_pages_say() {
     let _clients = clients(&subject);
     let answer = get(subject.monitor, "/metrics");
     assert_eq!(answer.header("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"));
-    for metric in METRICS {
+    for metric in metrics::all() {
         assert!(answer.body.contains(&format!("# TYPE {} ", metric.name)), "{}", metric.name);
     }
     for line in [

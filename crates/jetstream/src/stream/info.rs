@@ -87,10 +87,31 @@ impl Machine {
         now: i64,
         out: &mut dyn Publish,
     ) -> Result<ConsumerInfo, ApiError> {
-        let info = self.with_consumer(name, now, out, |consumer, scene| consumer.info(scene));
-        let mut info = info.ok_or(ErrorCode::ConsumerNotFound)?;
+        let mut info = self.stored_consumer_info(name, now, out).ok_or(ErrorCode::ConsumerNotFound)?;
         info.config = info.config.map(|config| config.shown());
         Ok(info)
+    }
+
+    /// The same with the configuration as it is stored; `None` when there is no consumer of that name.
+    pub fn stored_consumer_info(
+        &mut self,
+        name: &str,
+        now: i64,
+        out: &mut dyn Publish,
+    ) -> Option<ConsumerInfo> {
+        self.with_consumer(name, now, out, |consumer, scene| consumer.info(scene))
+    }
+
+    /// Names of the servers' own consumers, sorted.
+    pub fn direct_consumer_names(&self) -> Vec<String> {
+        let direct = self.consumers.values().filter(|consumer| consumer.config.direct);
+        direct.map(|consumer| consumer.name.to_string()).collect()
+    }
+
+    /// Messages that were stored and can no longer be read, and their bytes.
+    pub fn lost(&self) -> (u64, u64) {
+        let lost = self.store.state().lost;
+        (lost.messages, lost.bytes)
     }
 
     /// Names of the consumers, sorted; without those of the servers' own.

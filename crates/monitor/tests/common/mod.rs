@@ -3,12 +3,15 @@
 // Each test program uses another part of it.
 #![allow(dead_code)]
 
+pub(crate) mod jetstream;
+
 use std::collections::BTreeMap;
 
 use sonata_monitor::accountz::{Account, Export, Import};
 use sonata_monitor::accstatz::{AccountStats, Traffic};
 use sonata_monitor::connz::{Connection, ConnectionKey, ConnectionState, Subscription};
 use sonata_monitor::ipqueuesz::QueueLength;
+use sonata_monitor::jetstream::{Damage, JetStreamView};
 use sonata_monitor::leafz::Leaf;
 use sonata_monitor::metrics::Counters;
 use sonata_monitor::query::SubscriptionList;
@@ -37,6 +40,7 @@ pub(crate) struct Server {
     pub(crate) queues: BTreeMap<String, QueueLength>,
     pub(crate) counters: Counters,
     pub(crate) unready: Option<String>,
+    pub(crate) jetstream: Option<jetstream::JetStream>,
 }
 
 impl ServerView for Server {
@@ -160,6 +164,10 @@ impl ServerView for Server {
     fn counters(&self) -> Counters {
         self.counters
     }
+
+    fn jetstream(&self) -> Option<&dyn JetStreamView> {
+        self.jetstream.as_ref().map(|jetstream| jetstream as &dyn JetStreamView)
+    }
 }
 
 /// A server as nats-server 2.15.1 was when the transcripts were compared with it: one client with three
@@ -256,6 +264,7 @@ pub(crate) fn recorded() -> Server {
             cpu_milliseconds: 1_250,
         },
         unready: None,
+        jetstream: None,
     }
 }
 
@@ -332,6 +341,7 @@ fn recorded_varz() -> Varz {
             ingest: pool(262_144, 0),
             interest: pool(10_000, 0),
             caches: pool(2_000, 67_108_864),
+            ..MemoryPools::default()
         },
         ..Varz::default()
     }
@@ -379,6 +389,37 @@ fn closed_connection(cid: u64, user: &str) -> Connection {
         name_tag: account.into(),
         ..Connection::default()
     }
+}
+
+/// The same server with JetStream.
+pub(crate) fn streaming() -> Server {
+    let mut server = recorded();
+    server.jetstream = Some(jetstream::recorded());
+    server.varz.jetstream = varz::JetStream::of(server.jetstream());
+    server.accounts[2].jetstream_enabled = true;
+    server
+}
+
+/// The same server, with messages that are lost.
+pub(crate) fn damaged() -> Server {
+    let mut server = streaming();
+    if let Some(jetstream) = &mut server.jetstream {
+        let folder = "streams/S.01".into();
+        jetstream.damage = vec![
+            Damage::NotRecovered { folder, cause: "unknown version".into() },
+            Damage::Lost { account: "A".into(), stream: "S".into(), messages: 2, bytes: 76 },
+        ];
+    }
+    server
+}
+
+/// The same server, with a disk that is full.
+pub(crate) fn failing() -> Server {
+    let mut server = damaged();
+    if let Some(jetstream) = &mut server.jetstream {
+        jetstream.failure = Some("journal: No space left on device".into());
+    }
+    server
 }
 
 /// A server with a route and two leaf nodes, one of them through a proxy.

@@ -8,9 +8,13 @@
 mod commits;
 mod folder;
 mod requests;
+mod restores;
 mod service;
+mod snapshots;
+mod transfers;
 mod turns;
 mod upkeep;
+mod view;
 mod world;
 
 use std::collections::HashMap;
@@ -40,7 +44,10 @@ use crate::clock::Clock;
 use crate::logger::Logger;
 use crate::server::StartError;
 
+pub(crate) use view::JetStreamSnapshots;
+
 use requests::Requests;
+use transfers::Transfers;
 use turns::Turns;
 
 /// JetStream of a server.
@@ -62,12 +69,15 @@ pub(crate) struct JetStream {
     workers: Mutex<Vec<Worker>>,
     turns: Turns,
     requests: Requests,
+    transfers: Transfers,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Something was appended to the journal since it was last kicked.
     appended: AtomicBool,
     stopping: AtomicBool,
     /// Why storage does not work, while it does not.
     pub(crate) failure: Mutex<Option<String>>,
+    /// Streams that could not be recovered: folder and cause.
+    unrecovered: Vec<(String, String)>,
     /// How long recovery took, ns.
     pub(crate) recovery_ns: std::sync::atomic::AtomicU64,
     itself: OnceLock<std::sync::Weak<JetStream>>,
@@ -161,6 +171,7 @@ impl JetStream {
         let connection =
             Connection::new(0, None, clock.now_ns(), usize::MAX, shared.pool.clone(), Box::new(Nowhere));
         let homes = homes(server, &shared, &node, &world);
+        restores::remove_unfinished(&disk).map_err(|error| StartError::File(root.clone(), error))?;
         let mut recovering = upkeep::Recovering::read(&disk, &logger, &homes, &node)?;
         let (journal, writer) = recovering.replay(&disk, options, &logger, clock)?;
         let jetstream = Arc::new(Self {
@@ -179,10 +190,12 @@ impl JetStream {
             workers: Mutex::default(),
             turns: Turns::default(),
             requests: Requests::default(),
+            transfers: Transfers::default(),
             threads: Mutex::default(),
             appended: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             failure: Mutex::default(),
+            unrecovered: recovering.take_left_alone(),
             recovery_ns: std::sync::atomic::AtomicU64::new(0),
             itself: OnceLock::new(),
         });
@@ -332,6 +345,7 @@ impl JetStream {
         }
         self.turns.stop();
         self.requests.stop();
+        self.transfers.stop();
         self.journal.close();
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {

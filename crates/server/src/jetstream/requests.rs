@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 use sonata_broker::shared::Level;
+use sonata_jetstream::advisory::ClientInfo;
 use sonata_jetstream::api::subject::Operation;
 use sonata_jetstream::node::Request;
 
@@ -41,10 +42,18 @@ struct Waiting {
     subject_bytes: usize,
     reply_bytes: usize,
     header_bytes: usize,
+    /// Who asks, when somebody wants to know.
+    client: Option<Box<ClientInfo>>,
 }
 
 impl Requests {
-    pub(super) fn push(&self, home: &Arc<Home>, operation: &Operation<'_>, request: &Request<'_>) {
+    pub(super) fn push(
+        &self,
+        home: &Arc<Home>,
+        operation: &Operation<'_>,
+        request: &Request<'_>,
+        client: Option<ClientInfo>,
+    ) {
         let queue = &self.queues[usize::from(matches!(operation, Operation::DirectGet { .. }))];
         let waiting = Waiting {
             home: home.clone(),
@@ -54,6 +63,7 @@ impl Requests {
             subject_bytes: request.subject.len(),
             reply_bytes: request.reply.len(),
             header_bytes: request.headers.len(),
+            client: client.map(Box::new),
         };
         let mut state = queue.state.lock();
         if state.waiting.len() >= WAITING_MAX {
@@ -116,7 +126,7 @@ impl JetStream {
                     let (reply, rest) = rest.split_at(one.reply_bytes);
                     let (headers, payload) = rest.split_at(one.header_bytes);
                     let now = self.clock.now_unix_ns();
-                    let request = Request { subject, reply, headers, payload, now };
+                    let request = Request { subject, reply, headers, payload, now, client: one.client.as_deref() };
                     self.node.handle(&one.home.account, request, &mut self.post(&one.home, worker.outbox()));
                 });
                 self.kick();

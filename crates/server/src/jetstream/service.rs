@@ -3,11 +3,14 @@
 
 use std::sync::{Arc, Weak};
 
+use sonata_broker::connection::Connection;
 use sonata_broker::service::{Inbound, Outbox, Service};
 use sonata_broker::subscription::Subscription;
+use sonata_jetstream::advisory::ClientInfo;
 use sonata_jetstream::api::subject::Operation;
 use sonata_jetstream::node::{Node, Request};
 use sonata_jetstream::stream::Incoming;
+use sonata_jetstream::timestamp::Timestamp;
 
 use super::{Handle, Home, JetStream};
 
@@ -73,6 +76,7 @@ impl Service for AccountService {
             headers: message.headers,
             payload: message.payload,
             now: jetstream.clock.unix_ns(message.now_ns),
+            client: None,
         };
         let account = &self.home.account;
         match message.subscription.token() {
@@ -97,7 +101,12 @@ impl Service for AccountService {
                 }
                 let answers = jetstream.node.answers(account, &operation);
                 if answers {
-                    jetstream.requests.push(&self.home, &operation, &request);
+                    let is_told = matches!(
+                        operation,
+                        Operation::StreamSnapshot { .. } | Operation::StreamRestore { .. }
+                    ) || jetstream.node.is_audited(account);
+                    let client = is_told.then(|| jetstream.client_info(&self.home, message.publisher));
+                    jetstream.requests.push(&self.home, &operation, &request, client);
                 }
                 answers
             }
@@ -108,6 +117,25 @@ impl Service for AccountService {
 }
 
 impl JetStream {
+    /// A client as advisories describe it.
+    fn client_info(&self, home: &Home, client: &Connection) -> ClientInfo {
+        let profile = client.profile();
+        ClientInfo {
+            start: Timestamp(self.clock.unix_ns(client.started_ns())),
+            host: client.remote().map(|remote| remote.ip().to_string()).unwrap_or_default(),
+            id: client.id(),
+            acc: home.account.name.to_string(),
+            user: profile.user.into(),
+            name: profile.name.into(),
+            lang: profile.lang.into(),
+            ver: profile.version.into(),
+            rtt: client.rtt_ns(),
+            server: self.node.settings().server_name.to_string(),
+            kind: "Client",
+            client_type: "nats",
+        }
+    }
+
     /// Subscribes to what an account's clients ask of JetStream.
     pub(super) fn serve(self: &Arc<Self>, home: &Arc<Home>) {
         let domain = self.options.domain.as_ref().map(|domain| format!("$JS.{domain}.API."));

@@ -45,6 +45,8 @@ pub(super) struct Recovering {
     streams: HashMap<u64, Recovered>,
     /// The highest position that a checkpoint has.
     after: u64,
+    /// What could not be read: folder and cause.
+    left_alone: Vec<(String, String)>,
 }
 
 impl Recovering {
@@ -58,15 +60,18 @@ impl Recovering {
         let failed = |error: std::io::Error| StartError::File(STREAMS.into(), error);
         disk.create_folder(STREAMS).map_err(failed)?;
         disk.create_folder(DELETED).map_err(failed)?;
-        let mut recovering = Self { streams: HashMap::new(), after: 0 };
+        let mut recovering = Self { streams: HashMap::new(), after: 0, left_alone: Vec::new() };
         for entry in disk.list(STREAMS).map_err(failed)?.into_iter().filter(|entry| entry.folder) {
             let folder = format!("{STREAMS}/{}", entry.name);
             match recovering.read_stream(disk, logger, homes, node, &folder) {
                 Ok(()) => {}
-                Err(text) => logger.write(
-                    Level::Error,
-                    format_args!("Could not recover the stream in {folder}, which is left alone: {text}"),
-                ),
+                Err(text) => {
+                    logger.write(
+                        Level::Error,
+                        format_args!("Could not recover the stream in {folder}, which is left alone: {text}"),
+                    );
+                    recovering.left_alone.push((folder, text));
+                }
             }
         }
         Ok(recovering)
@@ -147,6 +152,11 @@ impl Recovering {
             logger.write(Level::Warning, format_args!("Damage in the journal: {damage:?}"));
         }
         Ok((journal, writer))
+    }
+
+    /// Streams that could not be read: folder and cause.
+    pub(super) fn take_left_alone(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.left_alone)
     }
 
     /// The streams, by account and name.

@@ -11,7 +11,7 @@ use sonata_broker::shared::Level;
 use sonata_broker::subscription::Subscription;
 use sonata_jetstream::api::error::{ApiError, ErrorCode};
 use sonata_jetstream::config::{Compression, PersistMode, Storage, StreamConfig};
-use sonata_jetstream::node::World;
+use sonata_jetstream::node::{RestoreTask, SnapshotTask, World};
 use sonata_jetstream::outgoing::{Interest, Log, Refused};
 use sonata_jetstream::stream::{Commit, Header, Stream};
 use sonata_journal::Position;
@@ -179,6 +179,14 @@ impl World for ServerWorld {
         }
     }
 
+    fn snapshot(&self, task: SnapshotTask) -> Result<(), ApiError> {
+        self.jetstream().ok_or(ErrorCode::NotEnabled)?.send_snapshot(task)
+    }
+
+    fn restore(&self, task: RestoreTask) -> Result<(), ApiError> {
+        self.jetstream().ok_or(ErrorCode::NotEnabled)?.take_restore(task)
+    }
+
     fn random(&self) -> u64 {
         rand::random()
     }
@@ -232,7 +240,7 @@ impl JetStream {
     }
 
     /// Moves a stream's folder to where it is removed from. Durable when this returns.
-    fn bury(&self, name: &str, lane: u64) -> std::io::Result<()> {
+    pub(super) fn bury(&self, name: &str, lane: u64) -> std::io::Result<()> {
         let from = folder_of(name, lane);
         self.disk.create_folder(DELETED)?;
         self.disk.rename(&from, &format!("{DELETED}/{lane:016x}"))?;

@@ -54,6 +54,7 @@ impl Subject {
         let folder = Folder::new();
         let file = folder.0.join("nats.conf");
         let ports = folder.0.display();
+        let config = folder.filled_in(config);
         std::fs::write(&file, format!("{config}\nports_file_dir: '{ports}'\nlog_file: '{ports}/log'\n"))
             .unwrap();
         let run = Command::new(program).arg("-c").arg(&file).stderr(Stdio::null()).spawn().unwrap();
@@ -101,7 +102,7 @@ impl Drop for Subject {
 /// What the configuration means.
 pub(crate) fn options(folder: &Folder, config: &str) -> Options {
     let file = folder.0.join("sonata.conf");
-    std::fs::write(&file, config).unwrap();
+    std::fs::write(&file, folder.filled_in(config)).unwrap();
     let arguments = ["-c".to_owned(), file.to_str().unwrap().to_owned()];
     match flags::parse(&arguments).unwrap() {
         flags::Command::Run(overrides) => flags::load(&overrides, &Disk).unwrap().options,
@@ -120,6 +121,11 @@ impl Folder {
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
+    }
+
+    /// The configuration with this folder for `<folder>`.
+    fn filled_in(&self, config: &str) -> String {
+        config.replace("<folder>", self.0.to_str().unwrap())
     }
 
     pub(crate) fn write(&self, name: &str, content: &str) -> PathBuf {
