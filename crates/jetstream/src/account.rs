@@ -105,6 +105,8 @@ pub struct Account {
     streams: RwLock<BTreeMap<Arc<str>, Arc<Stream>>>,
     /// Who follows whom: followers by the name of their origin.
     pub(crate) followers: RwLock<BTreeMap<String, Vec<std::sync::Weak<Stream>>>>,
+    /// Streams that are being restored: their names and subjects are taken.
+    pub(crate) expected: Arc<crate::node::Expected>,
     /// Requests to the API.
     pub api_total: AtomicU64,
     /// Those that were refused.
@@ -131,6 +133,7 @@ impl Account {
             limits: RwLock::new(limits),
             streams: RwLock::default(),
             followers: RwLock::default(),
+            expected: Arc::default(),
             api_total: AtomicU64::new(0),
             api_errors: AtomicU64::new(0),
         })
@@ -180,9 +183,12 @@ impl Account {
         if new && limits.max_streams > 0 && others.len() as i64 >= limits.max_streams {
             return Err(ErrorCode::MaximumStreamsLimit.into());
         }
+        let expected: Vec<_> = {
+            let expected = self.expected.lock();
+            expected.values().filter(|other| other.name != config.name).cloned().map(Arc::new).collect()
+        };
         let (mut memory, mut file) = (0_i64, 0_i64);
-        for other in &others {
-            let other = other.lock().config().clone();
+        for other in others.iter().map(|other| other.lock().config().clone()).chain(expected) {
             for subject in &config.subjects {
                 let collides = other
                     .subjects

@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use crate::api::response::{PeerInfo, StreamState};
-use crate::json;
+use crate::json::{self, is_default};
 use crate::timestamp::Timestamp;
 
 /// An advisory as it is published.
@@ -73,7 +73,40 @@ pub enum BatchAbandonReason {
 }
 
 /// Who asked, as the server that serves them describes them.
-pub type ClientInfo = serde_json::value::RawValue;
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ClientInfo {
+    /// When it connected.
+    pub start: Timestamp,
+    /// Where it comes from.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub host: String,
+    /// Its number within the server.
+    #[serde(skip_serializing_if = "is_default")]
+    pub id: u64,
+    /// Its account.
+    pub acc: String,
+    /// Its user, as monitoring shows it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub user: String,
+    /// What it calls itself.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// The language of its library.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub lang: String,
+    /// The version of its library.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ver: String,
+    /// How long a ping takes, ns; 0 is not known.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rtt: u64,
+    /// Name of its server.
+    pub server: String,
+    /// `Client`.
+    pub kind: &'static str,
+    /// `nats`.
+    pub client_type: &'static str,
+}
 
 macro_rules! advisories {
     ($(
@@ -104,7 +137,8 @@ advisories! {
     /// A request was answered.
     ApiAudit, "advisory.v1.api_audit", |_it| "$JS.EVENT.ADVISORY.API".to_owned(), {
         server: String,
-        client: Option<Box<ClientInfo>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client: Option<ClientInfo>,
         subject: String,
         #[serde(skip_serializing_if = "String::is_empty")]
         request: String,
@@ -192,7 +226,8 @@ advisories! {
     SnapshotCreate, "advisory.v1.snapshot_create", |it| stream_event("SNAPSHOT_CREATE", &it.stream), {
         stream: String,
         state: StreamState,
-        client: Option<Box<ClientInfo>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client: Option<ClientInfo>,
         #[serde(skip_serializing_if = "String::is_empty")]
         domain: String,
     }
@@ -201,7 +236,8 @@ advisories! {
         stream: String,
         start: Timestamp,
         end: Timestamp,
-        client: Option<Box<ClientInfo>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client: Option<ClientInfo>,
         #[serde(skip_serializing_if = "String::is_empty")]
         domain: String,
         #[serde(skip_serializing_if = "String::is_empty")]
@@ -210,7 +246,8 @@ advisories! {
     /// A restore begins.
     RestoreCreate, "advisory.v1.restore_create", |it| stream_event("RESTORE_CREATE", &it.stream), {
         stream: String,
-        client: Option<Box<ClientInfo>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client: Option<ClientInfo>,
         #[serde(skip_serializing_if = "String::is_empty")]
         domain: String,
     }
@@ -220,7 +257,8 @@ advisories! {
         start: Timestamp,
         end: Timestamp,
         bytes: i64,
-        client: Option<Box<ClientInfo>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client: Option<ClientInfo>,
         #[serde(skip_serializing_if = "String::is_empty")]
         domain: String,
     }

@@ -15,6 +15,7 @@ pub mod timestamp;
 pub mod ttl;
 
 pub mod account;
+pub mod audit;
 mod consumer;
 mod map;
 pub mod node;

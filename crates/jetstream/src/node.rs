@@ -6,6 +6,7 @@
 mod consumers;
 mod following;
 mod streams;
+mod transfers;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use sonata_store::Store;
 
 use crate::account::{Account, Usage};
 use crate::ack;
+use crate::advisory::ClientInfo;
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::response::{
     API_LEVEL, AccountInfoReply, Body, ConsumerPeerEvacuateReply, ConsumerPeerRemoveReply,
@@ -24,11 +26,15 @@ use crate::api::response::{
     StreamRestoreReply, StreamSnapshotReply, StreamStepDownReply,
 };
 use crate::api::subject::Operation;
+use crate::audit::{self, Asker, Audit};
 use crate::config::{AccountLimits, ServerLimits, StreamConfig};
 use crate::header::{self, name};
 use crate::json::{self, Mode};
 use crate::outgoing::{Interest, Outgoing, Publish};
 use crate::stream::{Commit, DirectGet, Header, Stream};
+
+pub(crate) use transfers::Expected;
+pub use transfers::{RestoreTask, SnapshotTask};
 
 /// What the node needs of the world around it. Calls are made without any stream's lock.
 pub trait World: Send + Sync {
@@ -52,6 +58,16 @@ pub trait World: Send + Sync {
     fn wake(&self, stream: &Arc<Stream>);
     /// The stream's deliver subjects have changed: `subjects` are those whose interest it wants to know of.
     fn watch(&self, stream: &Arc<Stream>, subjects: Vec<String>);
+    /// A snapshot is to be sent, on a thread of its own.
+    ///
+    /// # Errors
+    /// What the client is told, when it cannot be begun.
+    fn snapshot(&self, task: SnapshotTask) -> Result<(), ApiError>;
+    /// A stream is to be made from chunks, on a thread of its own.
+    ///
+    /// # Errors
+    /// What the client is told, when it cannot be begun.
+    fn restore(&self, task: RestoreTask) -> Result<(), ApiError>;
     /// Something random.
     fn random(&self) -> u64;
 }
@@ -69,6 +85,8 @@ pub struct Request<'a> {
     pub payload: &'a [u8],
     /// ns since 1970.
     pub now: i64,
+    /// Who asks, for advisories; may be missing when [nobody listens](Node::is_audited).
+    pub client: Option<&'a ClientInfo>,
 }
 
 /// What holds for all accounts.
@@ -198,7 +216,6 @@ impl Node {
     /// that asks, is for [`Node::handle_quickly`].
     pub fn handle(&self, account: &Account, request: Request<'_>, out: &mut dyn Publish) {
         let Some(operation) = Operation::parse(request.subject) else { return };
-        let reply = request.reply;
         let level = header::get_str(request.headers, name::REQUIRED_API_LEVEL).map(str::parse::<u32>);
         let level_is_too_high = level.is_some_and(|level| !level.is_ok_and(|level| level <= API_LEVEL));
         let refusal = match account.enabled {
@@ -216,7 +233,7 @@ impl Node {
                 refusal,
                 account,
                 out,
-                reply,
+                request,
                 |_| {
                     let info = account.info(&self.settings.domain);
                     Ok(Some(Response::done(AccountInfoReply { info: Some(info) }).encode()))
@@ -241,10 +258,9 @@ impl Node {
         out: &mut dyn Publish,
     ) -> bool {
         use crate::api::response as of;
-        let reply = request.reply;
         macro_rules! answer {
             ($body:ty, |$out:ident| $work:expr) => {
-                self.answer(refusal, account, out, reply, |$out| $work, error::<$body>)
+                self.answer(refusal, account, out, request, |$out| $work, error::<$body>)
             };
         }
         match operation {
@@ -304,11 +320,11 @@ impl Node {
                 answer!(of::ConsumerResetReply, |out| self
                     .reset_consumer(account, stream, consumer, request, out))
             }
-            Operation::StreamSnapshot { .. } => {
-                answer!(StreamSnapshotReply, |_out| not_yet("stream snapshot"))
+            Operation::StreamSnapshot { stream } => {
+                answer!(StreamSnapshotReply, |_out| self.snapshot_stream(account, stream, request))
             }
-            Operation::StreamRestore { .. } => {
-                answer!(StreamRestoreReply, |_out| not_yet("stream restore"))
+            Operation::StreamRestore { stream } => {
+                answer!(StreamRestoreReply, |_out| self.restore_stream(account, stream, request))
             }
             Operation::StreamStepDown { .. } => answer!(StreamStepDownReply, |_out| not_clustered()),
             Operation::StreamPeerRemove { .. } => answer!(StreamPeerRemoveReply, |_out| not_clustered()),
@@ -328,9 +344,9 @@ impl Node {
     fn answer(
         &self,
         refusal: Option<ApiError>,
-        _account: &Account,
+        account: &Account,
         out: &mut dyn Publish,
-        reply: &[u8],
+        request: Request<'_>,
         handler: impl FnOnce(&mut dyn Publish) -> Answered,
         refused: fn(ApiError) -> Vec<u8>,
     ) -> bool {
@@ -338,15 +354,44 @@ impl Node {
             Some(error) => Err(error),
             None => handler(out),
         };
-        match answered {
-            Ok(Some(text)) => out.publish(Outgoing::plain(reply, &text)),
-            Ok(None) => {}
-            Err(error) => {
-                out.publish(Outgoing::plain(reply, &refused(error)));
-                return false;
-            }
+        let (text, done) = match answered {
+            Ok(Some(text)) => (text, true),
+            // It is answered when it is carried out.
+            Ok(None) => return true,
+            Err(error) => (refused(error), false),
+        };
+        self.asker(account, request).answer(&text, out);
+        done
+    }
+
+    /// Who waits for the answer to a request.
+    fn asker(&self, account: &Account, request: Request<'_>) -> Asker {
+        let audit = self.is_audited(account).then(|| {
+            Box::new(Audit {
+                id: self.new_id(),
+                server: self.settings.server_name.clone(),
+                domain: self.settings.domain.clone(),
+                client: request.client.cloned(),
+                subject: String::from_utf8_lossy(request.subject).into_owned(),
+                request: String::from_utf8_lossy(request.payload).into_owned(),
+                at: request.now,
+            })
+        });
+        Asker { reply: request.reply.into(), audit }
+    }
+
+    /// Whether somebody listens to what is asked of the API in an account.
+    pub fn is_audited(&self, account: &Account) -> bool {
+        account.interest.has_interest(audit::SUBJECT.as_bytes())
+    }
+
+    /// A short unique name.
+    fn new_id(&self) -> String {
+        let mut bytes = [0; 24];
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&self.world.random().to_le_bytes());
         }
-        true
+        crate::nuid::Nuid::new(bytes).next_id()
     }
 
     /// Whether a request is answered on the thread of the client that asks.
@@ -479,12 +524,7 @@ impl Node {
         if !account.interest.has_interest(subject.as_bytes()) {
             return;
         }
-        let mut bytes = [0; 24];
-        for chunk in bytes.chunks_mut(8) {
-            chunk.copy_from_slice(&self.world.random().to_le_bytes());
-        }
-        let id = crate::nuid::Nuid::new(bytes).next_id();
-        let text = crate::advisory::Advisory::new(id, crate::timestamp::Timestamp(now), body).encode();
+        let text = crate::advisory::Advisory::new(self.new_id(), crate::timestamp::Timestamp(now), body).encode();
         out.publish(Outgoing::plain(subject.as_bytes(), &text));
     }
 
@@ -513,11 +553,6 @@ fn error<B: Body>(error: ApiError) -> Vec<u8> {
 /// What only a cluster can do.
 fn not_clustered() -> Answered {
     Err(ErrorCode::ClusterRequired.into())
-}
-
-/// What this server cannot do yet.
-fn not_yet(what: &str) -> Answered {
-    Err(ErrorCode::StreamGeneral.with(format_args!("{what} is not supported yet")))
 }
 
 /// Refuses what of a configuration this server cannot do yet.

@@ -94,7 +94,10 @@ async fn fill(client: &Client) {
         }
     }
     // The refused one comes again.
-    let again = client.request("$JS.API.CONSUMER.MSG.NEXT.S.D", "".into()).await.unwrap();
+    let reply = client.new_inbox();
+    let mut messages = client.subscribe(reply.clone()).await.unwrap();
+    client.publish_with_reply("$JS.API.CONSUMER.MSG.NEXT.S.D", reply, "".into()).await.unwrap();
+    let again = messages.next().await.unwrap();
     assert!(again.reply.unwrap().starts_with("$JS.ACK.S.D.2."));
     for sequence in [1, 2, 60, 61, 62, 200, 299, 300] {
         demand(client, "$JS.API.STREAM.MSG.DELETE.S", json!({"seq": sequence})).await;
@@ -180,7 +183,7 @@ async fn what_is_restored_is_what_was_there() {
     fill(&client).await;
     let before = described(&client).await;
     let backup = back_up(&client).await;
-    assert!(backup.chunks > 40, "{}", backup.chunks);
+    assert!(backup.chunks > 10, "{}", backup.chunks);
     let answer =
         request(&client, "$JS.API.STREAM.RESTORE.S", &json!({"config": backup.config, "state": {}})).await;
     assert_eq!(answer["error"]["err_code"], 10130);
@@ -218,8 +221,9 @@ async fn backups_travel_to_and_from_the_original() {
         let before = described(&origin).await;
         let backup = back_up(&origin).await;
         let (_target, target) = start(to, &here).await;
+        println!("from {from} to {to}");
         let answer = restore(&target, &backup.config, &backup.bytes).await;
-        assert_eq!(answer.get("error"), None, "from {from}");
+        assert_eq!(answer.get("error"), None);
         assert_same(&described(&target).await, &before);
     }
 }

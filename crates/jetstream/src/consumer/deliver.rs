@@ -1,6 +1,6 @@
 //! How messages go out: which one is next, who gets it, and what is remembered of that.
 
-use sonata_store::{Error, Load, Message};
+use sonata_store::{Error, Load, Message, Store};
 
 use super::notice;
 use super::pull::Served;
@@ -253,6 +253,38 @@ impl Consumer {
         }
         self.apply_delivered(&delivered, now);
         self.delivered_log.push(delivered);
+    }
+
+    /// Deliveries are numbered without gaps, so a gap means that a damaged log has lost a record. What it can have been about
+    /// counts as delivered and not acknowledged: it comes again, instead of never. How far the lost record went is known
+    /// from the next message that is delivered for the first time.
+    pub(crate) fn make_up_for_missing(
+        &mut self,
+        store: &mut Store,
+        delivered: &Delivered,
+        now: i64,
+    ) -> Result<(), Error> {
+        // Without acknowledgements only the last of several deliveries is logged.
+        if self.config.ack_policy == AckPolicy::None {
+            return Ok(());
+        }
+        if delivered.consumer > self.deliveries + 1 {
+            self.missing.get_or_insert(self.deliveries + 1);
+        }
+        let Some(number) = self.missing.filter(|_| delivered.count == 1) else { return Ok(()) };
+        self.missing = None;
+        let missing = Unacknowledged { consumer: number, sent_at: now };
+        if let Some((lasts, _)) = &self.skip_list {
+            let before = lasts.iter().take_while(|sequence| **sequence < delivered.stream);
+            self.unacknowledged.extend(before.map(|sequence| (*sequence, missing)));
+            return Ok(());
+        }
+        let mut from = self.next;
+        while let Some(sequence) = store.next(&self.filter, from)?.filter(|next| *next < delivered.stream) {
+            self.unacknowledged.insert(sequence, missing);
+            from = sequence + 1;
+        }
+        Ok(())
     }
 
     /// See [`Record::Deliver`]. What has been applied before may be applied again.

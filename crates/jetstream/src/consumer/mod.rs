@@ -13,6 +13,7 @@ mod deliver;
 mod notice;
 mod pull;
 mod push;
+mod snapshot;
 mod state;
 mod timer;
 mod waiting;
@@ -84,6 +85,8 @@ pub(crate) struct Consumer {
     acknowledged_log: Vec<Acknowledged>,
     /// Who wants to be told that an acknowledgement is applied.
     acknowledged_replies: Vec<Box<[u8]>>,
+    /// While the log is replayed: the first delivery that it should have and has not.
+    missing: Option<u64>,
     /// When unacknowledged messages are to be looked at again.
     ack_deadline: Option<i64>,
     /// When a client was last heard of, for the inactive threshold.
@@ -165,6 +168,7 @@ impl Consumer {
             delivered_log: Vec::new(),
             acknowledged_log: Vec::new(),
             acknowledged_replies: Vec::new(),
+            missing: None,
             ack_deadline: None,
             last_active: now,
             replay_until: 0,

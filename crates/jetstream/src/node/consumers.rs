@@ -67,7 +67,7 @@ impl Node {
             said.action,
             said.pedantic,
             &limits,
-            request.reply,
+            self.asker(account, request),
             request.now,
             out,
         );
@@ -137,7 +137,7 @@ impl Node {
             return Err(ErrorCode::NotEmptyRequest.into());
         }
         let found = account.stream(stream)?;
-        found.lock().delete_consumer(consumer, request.reply, request.now, out)?;
+        found.lock().delete_consumer(consumer, self.asker(account, request), request.now, out)?;
         self.after(&found);
         Ok(None)
     }
@@ -152,7 +152,7 @@ impl Node {
     ) -> Answered {
         let said: PauseConsumer = self.read_optional(request.payload)?;
         let found = account.stream(stream)?;
-        found.lock().pause_consumer(consumer, said.pause_until, request.reply, request.now, out)?;
+        found.lock().pause_consumer(consumer, said.pause_until, self.asker(account, request), request.now, out)?;
         self.after(&found);
         Ok(None)
     }
@@ -188,7 +188,7 @@ impl Node {
     ) -> Answered {
         let said: ResetConsumer = read_loosely(request.payload)?;
         let found = account.stream(stream)?;
-        found.lock().reset_consumer(consumer, said.seq, request.reply, request.now, out)?;
+        found.lock().reset_consumer(consumer, said.seq, self.asker(account, request), request.now, out)?;
         self.after(&found);
         Ok(None)
     }

@@ -48,6 +48,9 @@ impl Node {
                 Response::done(StreamCreateReply { info: Some(info), did_create: true }).encode(),
             ));
         }
+        if account.expected.lock().contains_key(stream) {
+            return Err(ErrorCode::StreamNameInUse.into());
+        }
         account.check_beside(&config, true)?;
         let header =
             Header { lane: self.new_lane(), account: account.name.to_string(), created: request.now, config };
@@ -81,7 +84,7 @@ impl Node {
     }
 
     /// A number that no stream has; 0 is the server's own.
-    fn new_lane(&self) -> u64 {
+    pub(super) fn new_lane(&self) -> u64 {
         loop {
             let lane = self.world.random();
             if lane != 0 && self.lane(lane).is_none() {
@@ -113,7 +116,7 @@ impl Node {
         for subject in new.subjects.iter().filter(|subject| !old.subjects.contains(subject)) {
             self.world.subscribe(account.id, subject, found.lane);
         }
-        let logged = found.lock().update(&new, request.reply, request.now, out);
+        let logged = found.lock().update(&new, self.asker(account, request), request.now, out);
         let (kept, dropped) = if logged.is_ok() { (&new, &*old) } else { (&*old, &new) };
         for subject in dropped.subjects.iter().filter(|subject| !kept.subjects.contains(subject)) {
             self.world.unsubscribe(account.id, subject, found.lane);
@@ -221,7 +224,7 @@ impl Node {
             return Err(ErrorCode::BadRequest.into());
         }
         let found = account.stream(stream)?;
-        found.lock().request_purge(&said, request.reply, request.now, out)?;
+        found.lock().request_purge(&said, self.asker(account, request), request.now, out)?;
         self.after(&found);
         Ok(None)
     }
@@ -249,7 +252,7 @@ impl Node {
         }
         let said: DeleteMessage = self.read(request.payload)?;
         let found = account.stream(stream)?;
-        found.lock().request_delete(&said, request.reply, request.now, out)?;
+        found.lock().request_delete(&said, self.asker(account, request), request.now, out)?;
         self.after(&found);
         Ok(None)
     }

@@ -136,7 +136,7 @@ impl Machine {
         }
     }
 
-    fn apply_publish(&mut self, publish: &record::Publish<'_>, live: bool, now: i64, out: &mut dyn Publish) {
+    pub(super) fn apply_publish(&mut self, publish: &record::Publish<'_>, live: bool, now: i64, out: &mut dyn Publish) {
         let record::Publish { flags, sequence, timestamp, subject, headers, payload } = *publish;
         let state = self.store.state();
         if sequence <= state.last_sequence {
@@ -348,7 +348,11 @@ impl Machine {
             return;
         };
         if !live {
-            delivered.iter().for_each(|one| consumer.apply_delivered(one, timestamp));
+            for one in delivered {
+                // A store that cannot tell now has said so; its messages are at worst not delivered again.
+                let _ = consumer.make_up_for_missing(&mut self.store, one, timestamp);
+                consumer.apply_delivered(one, timestamp);
+            }
         }
         if consumer.config.ack_policy == AckPolicy::None && self.config.retention != Retention::Limits {
             for one in delivered {
@@ -455,7 +459,7 @@ impl Machine {
             After::Acknowledged(replies) => {
                 replies.iter().for_each(|reply| out.publish(Outgoing::plain(reply, b"")));
             }
-            After::Request { reply, answer } => self.answer(&reply, answer, outcome, now, out),
+            After::Request { asker, answer } => self.answer(asker, answer, outcome, now, out),
         }
     }
 

@@ -68,7 +68,7 @@ impl Machine {
         let state = self.save(account);
         let work = self.store.checkpoint(self.applied, state)?;
         self.checkpointing = true;
-        self.unsaved_bytes = 0;
+        self.saving_bytes = std::mem::take(&mut self.unsaved_bytes);
         Some(work)
     }
 
@@ -83,8 +83,11 @@ impl Machine {
     /// What the disk said.
     pub fn finish_work(&mut self, done: Done) -> Result<Finished, Error> {
         let finished = self.store.finish(done);
-        if !matches!(finished, Ok(Finished::Portion)) {
-            self.checkpointing = false;
+        // One portion of work is out at a time: this was the checkpoint, or what had to come before it.
+        self.checkpointing = false;
+        let saving = std::mem::take(&mut self.saving_bytes);
+        if !matches!(finished, Ok(Finished::Checkpoint { .. })) {
+            self.unsaved_bytes += saving;
         }
         finished
     }

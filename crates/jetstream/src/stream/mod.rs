@@ -24,8 +24,10 @@ mod info;
 mod lifetime;
 mod limits;
 mod request;
+mod restore;
 mod schedules;
 pub(crate) mod seats;
+mod snapshot;
 mod staged;
 mod turn;
 
@@ -48,6 +50,8 @@ pub use admit::Incoming;
 pub use checkpoint::Header;
 pub use direct::DirectGet;
 pub use following::{Portion, Want};
+pub use restore::{RestoreError, Restoring};
+pub use snapshot::{Reading, Snapshot};
 pub use turn::{Next, Work, WorkDone};
 
 use batch::Batches;
@@ -91,7 +95,7 @@ pub(crate) enum After {
     Acknowledged(Vec<Box<[u8]>>),
     /// A request is answered.
     Request {
-        reply: Box<[u8]>,
+        asker: crate::audit::Asker,
         answer: request::Answer,
     },
 }
@@ -201,6 +205,8 @@ pub struct Machine {
     expiring: u64,
     /// Records applied since the last checkpoint, in bytes.
     unsaved_bytes: u64,
+    /// The same for the checkpoint that is being written.
+    saving_bytes: u64,
     checkpointing: bool,
     wants_turn: bool,
     /// Deliver subjects, when they are others than the world was last told.
@@ -352,6 +358,7 @@ impl Machine {
             applied: 0,
             expiring: 0,
             unsaved_bytes: 0,
+            saving_bytes: 0,
             checkpointing: false,
             wants_turn: false,
             watched: None,
@@ -429,6 +436,9 @@ impl Machine {
         self.for_each_consumer(now, out, |consumer, scene| {
             consumer.dismiss_waiting(scene, crate::consumer::Dismissal::ConsumerDeleted);
         });
+        for name in self.consumer_names() {
+            self.tell_consumer(&name, crate::advisory::Action::Delete, now, out);
+        }
         self.batches.clear();
         self.fast_batches.clear();
         let bytes = self.store.state().bytes as i64;
@@ -484,7 +494,7 @@ impl Machine {
                     self.refuse_publish(&reply, &error, out);
                 }
                 After::Fast(logged) => self.refuse_fast(&logged, &error, out),
-                After::Request { reply, answer } => answer.refuse(&reply, error.clone(), out),
+                After::Request { asker, answer } => answer.refuse(asker, error.clone(), out),
                 After::Acknowledged(_) | After::Nothing => {}
             }
         }

@@ -11,6 +11,7 @@ use crate::api::response::{
     ConsumerCreateReply, ConsumerDeleteReply, ConsumerPauseReply, ConsumerResetReply, ConsumerUnpinReply,
     MessageDeleteReply, Response, StoredMessage, StreamPurgeReply, StreamUpdateReply,
 };
+use crate::audit::Asker;
 use crate::config::{ConsumerConfig, Limits, Retention, StreamConfig};
 use crate::consumer::Consumer;
 use crate::json;
@@ -33,7 +34,7 @@ pub(crate) enum Answer {
 
 impl Answer {
     /// The request could not be carried out after all.
-    pub(crate) fn refuse(self, reply: &[u8], error: ApiError, out: &mut dyn Publish) {
+    pub(crate) fn refuse(self, asker: Asker, error: ApiError, out: &mut dyn Publish) {
         let text = match self {
             Self::StreamUpdated => Response::<StreamUpdateReply>::refused(error).encode(),
             Self::Purged => Response::<StreamPurgeReply>::refused(error).encode(),
@@ -43,7 +44,7 @@ impl Answer {
             Self::ConsumerPaused => Response::<ConsumerPauseReply>::refused(error).encode(),
             Self::ConsumerReset { .. } => Response::<ConsumerResetReply>::refused(error).encode(),
         };
-        out.publish(Outgoing::plain(reply, &text));
+        asker.answer(&text, out);
     }
 }
 
@@ -76,12 +77,12 @@ impl Machine {
     pub fn update(
         &mut self,
         config: &StreamConfig,
-        reply: &[u8],
+        asker: impl Into<Asker>,
         now: i64,
         out: &mut dyn Publish,
     ) -> Result<(), ApiError> {
         let text = json::encode(config);
-        self.request(&Record::Configure { config: &text }, reply, Answer::StreamUpdated, now, out)
+        self.request(&Record::Configure { config: &text }, asker.into(), Answer::StreamUpdated, now, out)
     }
 
     /// Removes messages.
@@ -91,7 +92,7 @@ impl Machine {
     pub fn request_purge(
         &mut self,
         request: &Purge,
-        reply: &[u8],
+        asker: impl Into<Asker>,
         now: i64,
         out: &mut dyn Publish,
     ) -> Result<(), ApiError> {
@@ -106,7 +107,7 @@ impl Machine {
         }
         let record =
             Record::Purge { filter: request.filter.as_bytes(), before: request.seq, keep: request.keep };
-        self.request(&record, reply, Answer::Purged, now, out)
+        self.request(&record, asker.into(), Answer::Purged, now, out)
     }
 
     /// Removes one message.
@@ -116,7 +117,7 @@ impl Machine {
     pub fn request_delete(
         &mut self,
         request: &DeleteMessage,
-        reply: &[u8],
+        asker: impl Into<Asker>,
         now: i64,
         out: &mut dyn Publish,
     ) -> Result<(), ApiError> {
@@ -137,7 +138,7 @@ impl Machine {
             Ok(None) => return Err(ErrorCode::SequenceNotFound.with(request.seq)),
             Err(error) => return Err(ErrorCode::StreamMsgDeleteFailed.with(error)),
         }
-        self.request(&Record::Remove { sequence: request.seq }, reply, Answer::MessageDeleted, now, out)
+        self.request(&Record::Remove { sequence: request.seq }, asker.into(), Answer::MessageDeleted, now, out)
     }
 
     /// A message, by sequence or subject.
@@ -183,7 +184,7 @@ impl Machine {
         mode: Mode,
         pedantic: bool,
         limits: &Limits,
-        reply: &[u8],
+        asker: impl Into<Asker>,
         now: i64,
         out: &mut dyn Publish,
     ) -> Result<(), ApiError> {
@@ -240,7 +241,7 @@ impl Machine {
         };
         self.request(
             &Record::Consumer { id, state: &state },
-            reply,
+            asker.into(),
             Answer::ConsumerCreated { new },
             now,
             out,
@@ -248,7 +249,7 @@ impl Machine {
     }
 
     /// Consumers of a work queue share no message.
-    fn check_workqueue(&self, config: &ConsumerConfig, own: Option<&str>) -> Result<(), ApiError> {
+    pub(super) fn check_workqueue(&self, config: &ConsumerConfig, own: Option<&str>) -> Result<(), ApiError> {
         if self.config.retention != Retention::WorkQueue || config.direct || config.sourcing {
             return Ok(());
         }
@@ -280,12 +281,12 @@ impl Machine {
     pub fn delete_consumer(
         &mut self,
         name: &str,
-        reply: &[u8],
+        asker: impl Into<Asker>,
         now: i64,
         out: &mut dyn Publish,
     ) -> Result<(), ApiError> {
         let id = self.consumers.get(name).ok_or(ErrorCode::ConsumerNotFound)?.id;
-        self.request(&Record::ConsumerGone { id }, reply, Answer::ConsumerDeleted, now, out)
+        self.request(&Record::ConsumerGone { id }, asker.into(), Answer::ConsumerDeleted, now, out)
     }
 
     /// Stops deliveries until a time; one that is past, or none, resumes them.
@@ -296,7 +297,7 @@ impl Machine {
         &mut self,
         name: &str,
         until: Timestamp,
-        reply: &[u8],
+        asker: impl Into<Asker>,
         now: i64,
         out: &mut dyn Publish,
     ) -> Result<(), ApiError> {
@@ -307,7 +308,7 @@ impl Machine {
         let id = consumer.id;
         let mut state = Vec::new();
         consumer.save_with(&config, &mut state);
-        self.request(&Record::Consumer { id, state: &state }, reply, Answer::ConsumerPaused, now, out)
+        self.request(&Record::Consumer { id, state: &state }, asker.into(), Answer::ConsumerPaused, now, out)
     }
 
     /// Lets the pinned client of a priority group go.
@@ -338,7 +339,7 @@ impl Machine {
         &mut self,
         name: &str,
         sequence: u64,
-        reply: &[u8],
+        asker: impl Into<Asker>,
         now: i64,
         out: &mut dyn Publish,
     ) -> Result<(), ApiError> {
@@ -353,7 +354,7 @@ impl Machine {
         self.wants_turn = true;
         self.request(
             &Record::Consumer { id, state: &state },
-            reply,
+            asker.into(),
             Answer::ConsumerReset { sequence },
             now,
             out,
@@ -363,18 +364,18 @@ impl Machine {
     fn request(
         &mut self,
         record: &Record<'_>,
-        reply: &[u8],
+        asker: Asker,
         answer: Answer,
         now: i64,
         out: &mut dyn Publish,
     ) -> Result<(), ApiError> {
-        self.commit(record, None, After::Request { reply: reply.into(), answer }, now, out)
+        self.commit(record, None, After::Request { asker, answer }, now, out)
     }
 
     /// A request has been carried out.
     pub(super) fn answer(
         &mut self,
-        reply: &[u8],
+        asker: Asker,
         answer: Answer,
         outcome: &Outcome,
         now: i64,
@@ -408,9 +409,7 @@ impl Machine {
                 Response::from(body).encode()
             }
         };
-        if !reply.is_empty() {
-            out.publish(Outgoing::plain(reply, &text));
-        }
+        asker.answer(&text, out);
     }
 
     fn paused(&mut self, name: &str, now: i64, out: &mut dyn Publish) -> Vec<u8> {

@@ -31,6 +31,10 @@ pub struct Work(Load);
 pub struct WorkDone(Loaded);
 
 impl Work {
+    pub(super) fn new(load: Load) -> Self {
+        Self(load)
+    }
+
     /// Reads. Blocks on the disk.
     pub fn run(self) -> WorkDone {
         WorkDone(self.0.run())

@@ -66,6 +66,8 @@ pub(crate) struct JetStream {
     /// Subscriptions of the streams, by lane.
     subscriptions: Mutex<HashMap<u64, Vec<Arc<Subscription>>>>,
     watches: Mutex<HashMap<u64, Vec<String>>>,
+    /// When there was last a warning about which stream's files.
+    warned: Mutex<HashMap<u64, u64>>,
     workers: Mutex<Vec<Worker>>,
     turns: Turns,
     requests: Requests,
@@ -187,6 +189,7 @@ impl JetStream {
             lanes: RwLock::default(),
             subscriptions: Mutex::default(),
             watches: Mutex::default(),
+            warned: Mutex::default(),
             workers: Mutex::default(),
             turns: Turns::default(),
             requests: Requests::default(),

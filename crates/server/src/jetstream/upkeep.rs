@@ -31,6 +31,9 @@ const JOURNAL_BYTES_MAX: u64 = 256 << 20;
 /// How often there is a look at what is to be done.
 const INTERVAL: Duration = Duration::from_millis(50);
 
+/// A warning about one stream's files comes no more often than this.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
 /// How often a disk that has refused is tried again.
 const RETRY_EVERY: u32 = 10;
 
@@ -215,6 +218,7 @@ impl JetStream {
             }
             for handle in self.handles() {
                 self.work(&handle);
+                self.report_damage(&handle);
                 let unsaved = handle.stream.lock().unsaved_bytes();
                 if unsaved > UNSAVED_BYTES_MAX || pinned.contains(&handle.stream.lane) {
                     self.checkpoint(&handle);
@@ -233,8 +237,9 @@ impl JetStream {
             let Some(work) = work else { return };
             let done = work.run();
             let finished = handle.stream.lock().finish_work(done);
+            self.report_damage(handle);
             if let Err(error) = finished {
-                self.log(Level::Warning, format_args!("Stream '{}': {error}", handle.stream.name));
+                self.warn_of(handle, "write", &error);
                 return;
             }
             if self.is_stopping() {
@@ -256,10 +261,44 @@ impl JetStream {
                 self.journal.release(handle.stream.lane, Position(release));
             }
             Ok(_) => {}
-            Err(error) => {
-                let name = &handle.stream.name;
-                self.log(Level::Warning, format_args!("Could not save stream '{name}': {error}"));
-            }
+            Err(error) => self.warn_of(handle, "save", &error),
+        }
+    }
+
+    /// Says what does not work with a stream's files, with its cause, now and then: it is tried again all the time.
+    fn warn_of(&self, handle: &Arc<Handle>, doing: &str, error: &sonata_store::Error) {
+        let now = self.clock.now_ns();
+        let mut warned = self.warned.lock();
+        if warned.get(&handle.stream.lane).is_some_and(|at| now - at < WARN_EVERY.as_nanos() as u64) {
+            return;
+        }
+        warned.insert(handle.stream.lane, now);
+        drop(warned);
+        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        self.log(
+            Level::Warning,
+            format_args!(
+                "Could not {doing} stream '{} > {}': {error}{cause}",
+                handle.home.account.name, handle.stream.name
+            ),
+        );
+    }
+
+    /// Says what of a stream was found to be damaged.
+    fn report_damage(&self, handle: &Arc<Handle>) {
+        let damage = handle.stream.lock().store().take_damage();
+        for damage in damage {
+            self.log(
+                Level::Warning,
+                format_args!(
+                    "Damage in stream '{} > {}', {}: {} {}",
+                    handle.home.account.name,
+                    handle.stream.name,
+                    damage.file,
+                    damage.what,
+                    sequences(&damage)
+                ),
+            );
         }
     }
 
