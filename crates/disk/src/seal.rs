@@ -5,6 +5,7 @@
 //! no data, and a file that was written under the previous key is opened as long as that key is given, too.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::aead::{
     AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
@@ -121,6 +122,10 @@ impl Key {
         self.id
     }
 
+    fn wraps(&self, header: &[u8; HEADER_BYTES]) -> bool {
+        header[0] == self.cipher.code() && key_id(header) == self.id
+    }
+
     /// The wrapped data key. The nonce is a function of the data key under a key of its own: two data keys that
     /// differ have nonces that differ, unless 96 bits meet by chance, and the caller need not give a second secret.
     fn wrap(&self, data_key: &[u8; KEY_BYTES], context: &[u8]) -> [u8; HEADER_BYTES] {
@@ -171,6 +176,8 @@ impl fmt::Debug for Key {
 #[derive(Debug)]
 pub struct Keys {
     current: Key,
+    /// The current secret under other ciphers.
+    alternatives: Vec<Key>,
     previous: Vec<Key>,
 }
 
@@ -178,7 +185,15 @@ impl Keys {
     /// One key for everything.
     #[must_use]
     pub fn new(current: Key) -> Self {
-        Self { current, previous: Vec::new() }
+        Self { current, alternatives: Vec::new(), previous: Vec::new() }
+    }
+
+    /// Opens files of another cipher as well, with a key of the same secret: it will not be missed when the secret of
+    /// earlier keys is forgotten.
+    #[must_use]
+    pub fn with_alternative(mut self, key: Key) -> Self {
+        self.alternatives.push(key);
+        self
     }
 
     /// Opens files of an earlier key as well.
@@ -186,6 +201,81 @@ impl Keys {
     pub fn with_previous(mut self, key: Key) -> Self {
         self.previous.push(key);
         self
+    }
+
+    /// Whether a header's data key is wrapped by the current secret, so that no earlier one is needed for it.
+    #[must_use]
+    pub fn is_current(&self, header: &[u8; HEADER_BYTES]) -> bool {
+        self.lasting().any(|key| key.wraps(header))
+    }
+
+    /// The header that opens the same file under the current secret: the data key and its cipher stay as they are.
+    /// `None` if there is no current key for that cipher.
+    ///
+    /// # Errors
+    /// As [`Sealer::open`].
+    pub fn rewrap(
+        &self,
+        header: &[u8; HEADER_BYTES],
+        context: &[u8],
+    ) -> Result<Option<[u8; HEADER_BYTES]>, SealError> {
+        let (cipher, data_key) = self.unwrap(header, context)?;
+        let key = self.lasting().find(|key| key.cipher == cipher);
+        Ok(key.map(|key| key.wrap(&data_key, context)))
+    }
+
+    fn lasting(&self) -> impl Iterator<Item = &Key> {
+        std::iter::once(&self.current).chain(&self.alternatives)
+    }
+
+    fn unwrap(
+        &self,
+        header: &[u8; HEADER_BYTES],
+        context: &[u8],
+    ) -> Result<(Cipher, Zeroizing<[u8; KEY_BYTES]>), SealError> {
+        let cipher = Cipher::from_code(header[0]).ok_or(SealError::Header)?;
+        let mut known = self.lasting().chain(&self.previous);
+        let master = known.find(|key| key.wraps(header));
+        let master = master.ok_or(SealError::UnknownKey { id: key_id(header) })?;
+        Ok((cipher, master.unwrap(header, context)?))
+    }
+}
+
+/// Encryption of what is written from now on, and the keys of what is there.
+#[derive(Clone)]
+pub struct Sealing {
+    /// The operator's keys.
+    pub keys: Arc<Keys>,
+    /// 32 bytes of the best randomness there is, once per file.
+    pub random: Arc<dyn Fn() -> [u8; KEY_BYTES] + Send + Sync>,
+}
+
+impl Sealing {
+    /// A new file's sealer and header, as [`Sealer::create`].
+    #[must_use]
+    pub fn create(&self, context: &[u8]) -> (Sealer, [u8; HEADER_BYTES]) {
+        Sealer::create(&self.keys, (self.random)(), context)
+    }
+
+    /// The sealer of a file that exists, for one who may have been given no key at all.
+    ///
+    /// # Errors
+    /// As [`Sealer::open`].
+    pub fn open(
+        sealing: Option<&Self>,
+        header: &[u8; HEADER_BYTES],
+        context: &[u8],
+    ) -> Result<Sealer, SealError> {
+        match sealing {
+            Some(sealing) => Sealer::open(&sealing.keys, header, context),
+            None => Err(SealError::UnknownKey { id: key_id(header) }),
+        }
+    }
+}
+
+impl fmt::Debug for Sealing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealing").field("keys", &self.keys).finish_non_exhaustive()
     }
 }
 
@@ -210,13 +300,7 @@ impl Sealer {
     /// # Errors
     /// The header is damaged, belongs elsewhere, or needs a key that was not given.
     pub fn open(keys: &Keys, header: &[u8; HEADER_BYTES], context: &[u8]) -> Result<Self, SealError> {
-        let cipher = Cipher::from_code(header[0]).ok_or(SealError::Header)?;
-        let mut id = [0; KEY_ID_BYTES];
-        id.copy_from_slice(&header[4..12]);
-        let mut known = std::iter::once(&keys.current).chain(&keys.previous);
-        let master =
-            known.find(|key| key.id == id && key.cipher == cipher).ok_or(SealError::UnknownKey { id })?;
-        let data_key = master.unwrap(header, context)?;
+        let (cipher, data_key) = keys.unwrap(header, context)?;
         Ok(Self { key: bound(cipher, &data_key) })
     }
 
@@ -257,6 +341,12 @@ impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Sealer")
     }
+}
+
+fn key_id(header: &[u8; HEADER_BYTES]) -> [u8; KEY_ID_BYTES] {
+    let mut id = [0; KEY_ID_BYTES];
+    id.copy_from_slice(&header[4..12]);
+    id
 }
 
 fn nonce(counter: u64) -> Nonce {
@@ -326,6 +416,27 @@ mod tests {
         let unknown = Sealer::open(&Keys::new(new()), &header, b"").unwrap_err();
         assert_eq!(unknown, SealError::UnknownKey { id: old().id() });
         assert!(Sealer::open(&Keys::new(new()).with_previous(old()), &header, b"").is_ok());
+    }
+
+    #[test]
+    fn a_rewrapped_file_needs_the_new_key_only_and_keeps_its_cipher() {
+        let key = |cipher, secret: &[u8]| Key::derive(cipher, secret, b"");
+        let old = || key(CIPHERS[1], b"old");
+        let (sealer, header) = Sealer::create(&Keys::new(old()), [9; 32], b"file");
+        let mut bytes = b"body".to_vec();
+        let tag = sealer.seal_in_place(1, b"", &mut bytes).unwrap();
+        bytes.extend_from_slice(&tag);
+
+        let keys = || Keys::new(key(CIPHERS[0], b"new"));
+        let both = keys().with_previous(old());
+        assert_eq!(both.rewrap(&header, b"file"), Ok(None), "no new key for that cipher");
+        let both = both.with_alternative(key(CIPHERS[1], b"new"));
+        assert!(!both.is_current(&header));
+        let rewrapped = both.rewrap(&header, b"file").unwrap().unwrap();
+        assert!(both.is_current(&rewrapped));
+        let keys = keys().with_alternative(key(CIPHERS[1], b"new"));
+        let sealer = Sealer::open(&keys, &rewrapped, b"file").unwrap();
+        assert_eq!(sealer.open_in_place(1, b"", &mut bytes).unwrap(), b"body");
     }
 
     #[test]

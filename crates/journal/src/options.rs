@@ -1,9 +1,8 @@
 //! How large, how safe, how secret.
 
-use std::fmt;
-use std::sync::Arc;
+use sonata_disk::seal::TAG_BYTES;
 
-use sonata_disk::seal::{Keys, TAG_BYTES};
+pub use sonata_disk::seal::Sealing;
 
 use crate::error::Error;
 use crate::format::{BATCH_HEAD_BYTES, HEADER_BYTES, RECORD_HEAD_BYTES};
@@ -49,21 +48,6 @@ pub enum Mode {
     /// Once it is written; a power cut may lose what was written since the last [`crate::Journal::sync`]. The thread
     /// that kicks writes.
     Interval,
-}
-
-/// Encryption at rest.
-#[derive(Clone)]
-pub struct Sealing {
-    /// The operator's keys.
-    pub keys: Arc<Keys>,
-    /// 32 bytes of the best randomness there is, once per file.
-    pub random: Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
-}
-
-impl fmt::Debug for Sealing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sealing").field("keys", &self.keys).finish_non_exhaustive()
-    }
 }
 
 impl Options {

@@ -10,7 +10,7 @@ use std::mem;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use sonata_disk::seal::Sealer;
+use sonata_disk::seal::{Sealer, Sealing};
 use sonata_disk::{Disk, File, Open};
 
 use crate::error::Error;
@@ -37,6 +37,8 @@ pub struct Recovered {
     pub damage: Vec<Damage>,
     /// The last record before this start, 0 if there was none. The next one has a higher position.
     pub last: Position,
+    /// Files that are needed and were written under a previous key: it must be given until they are released.
+    pub previous_key: u64,
 }
 
 /// A batch that was on its way at a crash.
@@ -183,10 +185,8 @@ impl Recovery {
 
     fn sealer(&self, name: &str, header: &FileHeader) -> Result<Option<Sealer>, Error> {
         let Some(wrapped) = &header.seal else { return Ok(None) };
-        let opened = match &self.place.options.seal {
-            Some(sealing) => Sealer::open(&sealing.keys, wrapped, &FileHeader::seal_context(header.number)),
-            None => Err(sonata_disk::seal::SealError::Header),
-        };
+        let context = FileHeader::seal_context(header.number);
+        let opened = Sealing::open(self.place.options.seal.as_ref(), wrapped, &context);
         opened.map(Some).map_err(|source| Error::Key { file: name.to_owned(), source })
     }
 
@@ -301,6 +301,10 @@ impl Recovery {
         unreadable: u64,
         oldest: u64,
     ) -> Result<Opened, Error> {
+        if let Some(sealing) = &self.place.options.seal {
+            let needed = logs.range(oldest..).filter_map(|(_, log)| log.header.seal.as_ref());
+            self.recovered.previous_key = needed.filter(|seal| !sealing.keys.is_current(seal)).count() as u64;
+        }
         let number_next = listed.number_max.checked_add(1).ok_or(Error::Exhausted)?;
         let used = self.used.max(self.last).max(self.place.options.after);
         // A file that cannot be read may have been the only trace of a run.

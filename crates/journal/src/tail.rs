@@ -279,7 +279,7 @@ impl Tail {
         };
         let sealer = self.place.options.seal.as_ref().map(|sealing| {
             let context = FileHeader::seal_context(number);
-            let (sealer, wrapped) = Sealer::create(&sealing.keys, (sealing.random)(), &context);
+            let (sealer, wrapped) = sealing.create(&context);
             header.seal = Some(wrapped);
             sealer
         });

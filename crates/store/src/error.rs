@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
 
+use sonata_disk::seal::SealError;
+
 /// Why the store did not do what it was asked.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -26,6 +28,13 @@ pub enum Error {
         /// The message asked for.
         sequence: u64,
     },
+    /// The operator: a file is encrypted and its key is not given. Nothing was changed.
+    Key {
+        /// Which file.
+        file: String,
+        /// What its head says.
+        source: SealError,
+    },
     /// The storage: a checkpoint or segment was written by a newer version of this program.
     Newer {
         /// Which file.
@@ -39,7 +48,7 @@ pub enum Error {
         /// Which file.
         file: String,
     },
-    /// The storage: another stream's files lie in this folder, or the key does not fit.
+    /// The storage: another stream's files lie in this folder.
     Foreign {
         /// Which file.
         file: String,
@@ -69,10 +78,11 @@ impl fmt::Display for Error {
             Self::Newer { file, version } => {
                 write!(f, "{file} has format version {version}, written by a newer server")
             }
+            Self::Key { file, source } => write!(f, "{file}: {source}"),
             Self::Unsynced { file } => {
                 write!(f, "{file} could not be synced and must be read from the journal again")
             }
-            Self::Foreign { file } => write!(f, "{file} belongs to another stream or key"),
+            Self::Foreign { file } => write!(f, "{file} belongs to another stream"),
             Self::Disk { file, .. } => write!(f, "disk refused at {file}"),
         }
     }
@@ -82,6 +92,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Disk { source, .. } => Some(source),
+            Self::Key { source, .. } => Some(source),
             _ => None,
         }
     }

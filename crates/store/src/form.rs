@@ -4,85 +4,215 @@
 //! head (their content is records, which have their own), a footer has one over all of it.
 
 use bytes::Bytes;
+use sonata_disk::seal::{self, Sealer, TAG_BYTES};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::record::{self, u16_at, u32_at, u64_at};
 use crate::table::{Block, Names, Row, Table};
 
-/// Length of a segment file's header.
-pub(crate) const HEADER: usize = 40;
+/// Length of a file's head, if the file is not encrypted.
+pub(crate) const HEAD: usize = 40;
+/// The same if it is.
+pub(crate) const SEALED_HEAD: usize = HEAD + seal::HEADER_BYTES;
+/// Where the second copy of an encrypted segment's head is: without its data key a segment is lost as a whole.
+pub(crate) const COPY_AT: usize = 2048;
+/// Where an encrypted segment's frames start.
+const SEALED_FRAMES: usize = 4096;
 /// Length of a frame's head.
 pub(crate) const FRAME_HEAD: usize = 32;
 /// Version of the format that is written.
 pub(crate) const VERSION: u16 = 1;
 
-const MAGIC: &[u8; 8] = b"SNTASEGM";
 const FRAME_MAGIC: u32 = 0x4b4c_4253;
 const FOOTER_MAGIC: u32 = 0x544f_4f46;
 /// More than any block is: the largest record and the block it was added to.
 const BLOCK_MAX: u32 = 512 << 20;
 
+/// A file's flag: it is encrypted.
+const ENCRYPTED: u16 = 1;
+
 const PLAIN: u32 = 0;
 const S2: u32 = 1;
+/// Added to a frame's codec: its block is encrypted.
+const SEALED: u32 = 0x100;
 
-/// The header of a segment file.
-pub(crate) fn header(stream: u64, number: u64) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER);
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
-    bytes.extend_from_slice(&[0; 6]);
-    bytes.extend_from_slice(&stream.to_le_bytes());
-    bytes.extend_from_slice(&number.to_le_bytes());
-    seal(&mut bytes, 0);
+/// What files there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Segment,
+    Checkpoint,
+}
+
+impl Kind {
+    fn magic(self) -> &'static [u8; 8] {
+        match self {
+            Self::Segment => b"SNTASEGM",
+            Self::Checkpoint => b"SNTACHKP",
+        }
+    }
+
+    /// What a file's data key is bound to.
+    pub(crate) fn seal_context(self, stream: u64, number: u64) -> Vec<u8> {
+        let mut context = b"sonata store\0\0\0\0".to_vec();
+        context.extend_from_slice(self.magic());
+        context.extend_from_slice(&stream.to_le_bytes());
+        context.extend_from_slice(&number.to_le_bytes());
+        context
+    }
+}
+
+/// A file's head as it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) version: u16,
+    pub(crate) stream: u64,
+    /// A segment's number, the length of a checkpoint's body.
+    pub(crate) word: u64,
+    /// The wrapped data key of an encrypted file.
+    pub(crate) seal: Option<Wrapped>,
+}
+
+/// A wrapped data key.
+pub(crate) type Wrapped = [u8; seal::HEADER_BYTES];
+
+impl Head {
+    pub(crate) fn encode(kind: Kind, stream: u64, word: u64, seal: Option<&Wrapped>) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(SEALED_HEAD);
+        bytes.extend_from_slice(kind.magic());
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&if seal.is_some() { ENCRYPTED } else { 0 }.to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&stream.to_le_bytes());
+        bytes.extend_from_slice(&word.to_le_bytes());
+        bytes.extend_from_slice(seal.map_or(&[], |seal| seal.as_slice()));
+        put_checksum(&mut bytes, 0);
+        bytes
+    }
+
+    /// The head at the start of `bytes`, if its checksum holds.
+    pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Option<Self> {
+        let encrypted = u16_at(bytes, 10)? & ENCRYPTED != 0;
+        let bytes = bytes.get(..if encrypted { SEALED_HEAD } else { HEAD })?;
+        if !bytes.starts_with(kind.magic()) || !checksum_holds(bytes, 0) {
+            return None;
+        }
+        let seal = if encrypted { Some(*bytes.get(32..)?.first_chunk()?) } else { None };
+        Some(Self { version: u16_at(bytes, 8)?, stream: u64_at(bytes, 16)?, word: u64_at(bytes, 24)?, seal })
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        if self.seal.is_some() { SEALED_HEAD } else { HEAD }
+    }
+}
+
+/// The header of a segment file: all before its frames.
+pub(crate) fn header(stream: u64, number: u64, seal: Option<&Wrapped>) -> Vec<u8> {
+    let mut bytes = Head::encode(Kind::Segment, stream, number, seal);
+    if seal.is_some() {
+        let head = bytes.clone();
+        bytes.resize(SEALED_FRAMES, 0);
+        bytes[COPY_AT..COPY_AT + SEALED_HEAD].copy_from_slice(&head);
+    }
     bytes
 }
+
+/// More bytes than any header has.
+pub(crate) const HEADER_MAX: usize = SEALED_FRAMES;
 
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Header {
-    Ours,
+    Ours(Option<Wrapped>),
     Foreign,
     Newer(u16),
     Damaged,
 }
 
-pub(crate) fn read_header(bytes: &[u8], stream: u64, number: u64) -> Header {
-    if bytes.len() != HEADER || !bytes.starts_with(MAGIC) || !sealed(bytes, 0) {
-        return Header::Damaged;
+impl Header {
+    /// Reads the first [`HEADER_MAX`] bytes of a file, or what there is of them.
+    pub(crate) fn read(bytes: &[u8], stream: u64, number: u64) -> Self {
+        let first = Head::decode(Kind::Segment, bytes);
+        let copy = || Head::decode(Kind::Segment, bytes.get(COPY_AT..)?).filter(|head| head.seal.is_some());
+        match first.or_else(copy) {
+            None => Self::Damaged,
+            Some(head) if head.version > VERSION => Self::Newer(head.version),
+            Some(head) if head.stream == stream && head.word == number => Self::Ours(head.seal),
+            Some(_) => Self::Foreign,
+        }
     }
-    match (u16_at(bytes, 8), u64_at(bytes, 16), u64_at(bytes, 24)) {
-        (Some(version), ..) if version > VERSION => Header::Newer(version),
-        (_, Some(id), Some(file)) if id == stream && file == number => Header::Ours,
-        _ => Header::Foreign,
+}
+
+/// Where the frames of a segment start.
+pub(crate) fn frames_at(encrypted: bool) -> u64 {
+    if encrypted { SEALED_FRAMES as u64 } else { HEAD as u64 }
+}
+
+/// What encrypts a part of a file, and where the part will stand. No place is ever written twice under one key, so the
+/// place is the nonce.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lock<'a> {
+    pub(crate) sealer: &'a Sealer,
+    pub(crate) place: u64,
+}
+
+impl Lock<'_> {
+    /// Encrypts what `bytes` hold from `start` on and appends the tag.
+    pub(crate) fn close(self, associated: &[u8], bytes: &mut Vec<u8>, start: usize) {
+        let tag = self.sealer.seal_in_place(self.place, associated, &mut bytes[start..]);
+        bytes.extend_from_slice(&tag.expect("a segment is far shorter than what a cipher takes at once"));
+    }
+
+    /// What was encrypted, if it is as it was.
+    pub(crate) fn open(self, associated: &[u8], bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut bytes = bytes.to_vec();
+        let length = self.sealer.open_in_place(self.place, associated, &mut bytes).ok()?.len();
+        bytes.truncate(length);
+        Some(bytes)
     }
 }
 
 /// A block as it goes to the file. `start` is its place in the segment, counted in uncompressed bytes.
-pub(crate) fn frame(stream: u64, number: u64, start: u32, plain: &[u8], compress: bool) -> Vec<u8> {
+pub(crate) fn frame(
+    stream: u64,
+    number: u64,
+    start: u32,
+    plain: &[u8],
+    compress: bool,
+    lock: Option<Lock<'_>>,
+) -> Vec<u8> {
     let packed = if compress { Some(minlz::encode(plain)) } else { None };
     let (codec, content) = match &packed {
         Some(packed) if packed.len() < plain.len() => (S2, packed.as_slice()),
         _ => (PLAIN, plain),
     };
-    let mut bytes = Vec::with_capacity(FRAME_HEAD + content.len());
-    for word in [FRAME_MAGIC, codec, start, plain.len() as u32, content.len() as u32, 0] {
+    let (flag, tag) = if lock.is_some() { (SEALED, TAG_BYTES) } else { (0, 0) };
+    let stored = content.len() + tag;
+    let mut bytes = Vec::with_capacity(FRAME_HEAD + stored);
+    for word in [FRAME_MAGIC, codec | flag, start, plain.len() as u32, stored as u32, 0] {
         bytes.extend_from_slice(&word.to_le_bytes());
     }
-    seal(&mut bytes, stream ^ number.rotate_left(32));
+    put_checksum(&mut bytes, stream ^ number.rotate_left(32));
     bytes.extend_from_slice(content);
+    if let Some(lock) = lock {
+        let head = bytes[..FRAME_HEAD].to_vec();
+        lock.close(&head, &mut bytes, FRAME_HEAD);
+    }
     bytes
 }
 
 /// The head of a frame: its block (without a place) and codec.
 fn frame_head(bytes: &[u8], stream: u64, number: u64) -> Option<(Block, u32)> {
     let head = bytes.get(..FRAME_HEAD)?;
-    if u32_at(head, 0)? != FRAME_MAGIC || !sealed(head, stream ^ number.rotate_left(32)) {
+    if u32_at(head, 0)? != FRAME_MAGIC || !checksum_holds(head, stream ^ number.rotate_left(32)) {
         return None;
     }
-    let (start, length, stored) = (u32_at(head, 8)?, u32_at(head, 12)?, u32_at(head, 16)?);
-    let sane = length <= BLOCK_MAX && stored <= length && start.checked_add(length).is_some();
+    let (codec, start, length, stored) =
+        (u32_at(head, 4)?, u32_at(head, 8)?, u32_at(head, 12)?, u32_at(head, 16)?);
+    let tag = if codec & SEALED != 0 { TAG_BYTES as u32 } else { 0 };
+    let sane =
+        length <= BLOCK_MAX && stored >= tag && stored - tag <= length && start.checked_add(length).is_some();
     let block = Block { start, length, place: 0, stored: stored.checked_add(FRAME_HEAD as u32)? };
-    sane.then_some((block, u32_at(head, 4)?))
+    sane.then_some((block, codec))
 }
 
 /// How long the frame is that starts here, if its head is unharmed.
@@ -91,13 +221,18 @@ pub(crate) fn frame_length(head: &[u8], stream: u64, number: u64) -> Option<Bloc
 }
 
 /// The records of a frame. Their own checksums are yet to be checked.
-pub(crate) fn unframe(bytes: &Bytes, stream: u64, number: u64) -> Option<Bytes> {
+pub(crate) fn unframe(bytes: &Bytes, stream: u64, number: u64, lock: Option<Lock<'_>>) -> Option<Bytes> {
     let (block, codec) = frame_head(bytes, stream, number)?;
     if bytes.len() != block.stored as usize {
         return None;
     }
-    let content = bytes.slice(FRAME_HEAD..);
-    match codec {
+    let content = match (codec & SEALED != 0, lock) {
+        (false, None) => bytes.slice(FRAME_HEAD..),
+        (true, Some(lock)) => Bytes::from(lock.open(&bytes[..FRAME_HEAD], &bytes[FRAME_HEAD..])?),
+        // Where a file is encrypted, all of it is: a frame in the clear was put there by somebody else.
+        _ => return None,
+    };
+    match codec & !SEALED {
         PLAIN => (content.len() == block.length as usize).then_some(content),
         S2 => {
             let (plain, _) = minlz::decode_len(&content).ok()?;
@@ -153,22 +288,59 @@ impl NameBook {
     }
 }
 
-/// Length of a point.
-const POINT: usize = 12;
 /// Points that are read at once to find one. The memory keeps one number for each so many messages.
 pub(crate) const POINTS_PER_PAGE: usize = 256;
 const POINTS_MAGIC: u32 = 0x544e_4f50;
+const POINTS_HEAD: usize = 8;
+
+/// How long points are.
+#[derive(Clone, Copy, Debug)]
+struct PointForm {
+    bytes: usize,
+    /// What follows each page.
+    tag: usize,
+}
+
+impl PointForm {
+    fn of(encrypted: bool) -> Self {
+        if encrypted { Self { bytes: 16, tag: TAG_BYTES } } else { Self { bytes: 12, tag: 0 } }
+    }
+
+    /// Length of so many points.
+    fn length(self, points: usize) -> Option<usize> {
+        points.checked_mul(self.bytes)?.checked_add(points.div_ceil(POINTS_PER_PAGE).checked_mul(self.tag)?)
+    }
+}
 
 /// The points of a table: where each record lies in the file, of fixed length so that one is found without reading
-/// all. They have no checksum: a record found by a wrong one does not verify.
-pub(crate) fn points(table: &Table) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(8 + table.rows.len() * POINT);
+/// all. They have no checksum: a record found by a wrong one does not verify. Those of an encrypted file lead to a block
+/// and a place in it, and each page is encrypted by itself. `place` is where the points will stand.
+pub(crate) fn points(table: &Table, sealer: Option<&Sealer>, place: u64) -> Vec<u8> {
+    let form = PointForm::of(sealer.is_some());
+    let length = form.length(table.rows.len()).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(POINTS_HEAD + length);
     bytes.extend_from_slice(&POINTS_MAGIC.to_le_bytes());
     bytes.extend_from_slice(&(table.rows.len() as u32).to_le_bytes());
-    for row in &table.rows {
-        let place = table.block(row.offset).map_or(0, |number| table.blocks[number].place_of(row.offset));
-        for word in [row.delta, place, row.length] {
-            bytes.extend_from_slice(&word.to_le_bytes());
+    for page in table.rows.chunks(POINTS_PER_PAGE) {
+        let start = bytes.len();
+        for row in page {
+            let block = table.block(row.offset).map(|number| &table.blocks[number]);
+            bytes.extend_from_slice(&row.delta.to_le_bytes());
+            if sealer.is_some() {
+                // A segment is too short for a place beyond 32 bits; 0 is no place of a frame.
+                let place = block.and_then(|block| u32::try_from(block.place).ok()).unwrap_or(0);
+                let (stored, within) = block.map_or((0, 0), |block| (block.stored, row.offset - block.start));
+                for word in [place, stored, within] {
+                    bytes.extend_from_slice(&word.to_le_bytes());
+                }
+            } else {
+                let place = block.map_or(0, |block| block.place_of(row.offset));
+                bytes.extend_from_slice(&place.to_le_bytes());
+                bytes.extend_from_slice(&row.length.to_le_bytes());
+            }
+        }
+        if let Some(sealer) = sealer {
+            Lock { sealer, place: place + start as u64 }.close(&[], &mut bytes, start);
         }
     }
     bytes
@@ -180,30 +352,54 @@ pub(crate) fn fence(table: &Table) -> std::sync::Arc<[u32]> {
 }
 
 /// Where the page of points is that has a message: place in the file and length.
-pub(crate) fn page(footer_place: u64, points: u32, fence: &[u32], delta: u32) -> Option<(u64, usize)> {
+pub(crate) fn page(
+    footer_place: u64,
+    points: u32,
+    fence: &[u32],
+    delta: u32,
+    encrypted: bool,
+) -> Option<(u64, usize)> {
+    let form = PointForm::of(encrypted);
     let page = fence.partition_point(|first| *first <= delta).checked_sub(1)?;
     let before = page * POINTS_PER_PAGE;
     let count = (points as usize).checked_sub(before)?.min(POINTS_PER_PAGE);
-    let start = footer_place.checked_sub(u64::from(points) * POINT as u64)?;
-    Some((start + (before * POINT) as u64, count * POINT))
+    let start = footer_place.checked_sub(form.length(points as usize)? as u64)?;
+    Some((start.checked_add(form.length(before)? as u64)?, form.length(count)?))
 }
 
-/// Place and length of a message's record by a page of points; `None` if it has none of its own, being compressed.
-pub(crate) fn point(page: &[u8], delta: u32) -> Option<(u64, usize)> {
-    let (points, _) = page.as_chunks::<POINT>();
+/// Where a point leads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Point {
+    /// To a record: place in the file and length.
+    Record(u64, usize),
+    /// To a frame by place and length, and to the record's offset in its block.
+    Frame(u64, usize, usize),
+}
+
+/// What a page of points says of a message; `None` if it has no point of its own, being compressed.
+pub(crate) fn point(page: &[u8], delta: u32, lock: Option<Lock<'_>>) -> Option<Point> {
+    let Some(lock) = lock else {
+        let (points, _) = page.as_chunks::<12>();
+        let at = points.binary_search_by_key(&Some(delta), |point| u32_at(point, 0)).ok()?;
+        let (place, length) = (u32_at(&points[at], 4)?, u32_at(&points[at], 8)?);
+        return (place > 0).then_some(Point::Record(u64::from(place), length as usize));
+    };
+    let page = lock.open(&[], page)?;
+    let (points, _) = page.as_chunks::<16>();
     let at = points.binary_search_by_key(&Some(delta), |point| u32_at(point, 0)).ok()?;
-    let (place, length) = (u32_at(&points[at], 4)?, u32_at(&points[at], 8)?);
-    (place > 0).then_some((u64::from(place), length as usize))
+    let [place, stored, within] = [4, 8, 12].map(|word| u32_at(&points[at], word).unwrap_or(0));
+    (place > 0).then_some(Point::Frame(u64::from(place), stored as usize, within as usize))
 }
 
-/// What follows the points at the start of `bytes`.
-pub(crate) fn after_points(bytes: &[u8]) -> Option<&[u8]> {
+/// How many bytes of the start of `bytes` points take.
+pub(crate) fn points_length(bytes: &[u8], encrypted: bool) -> Option<usize> {
     let count = u32_at(bytes, 4).filter(|_| u32_at(bytes, 0) == Some(POINTS_MAGIC))?;
-    bytes.get(8..)?.get((count as usize).checked_mul(POINT)?..)
+    PointForm::of(encrypted).length(count as usize)?.checked_add(POINTS_HEAD)
 }
 
-/// A segment's footer: its table. The last eight bytes are the checksum that a checkpoint refers to.
-pub(crate) fn footer(stream: u64, number: u64, base: u64, table: &Table) -> Vec<u8> {
+/// A segment's footer: its table. A checkpoint refers to the last eight bytes, which are the checksum, or the end of the
+/// tag.
+pub(crate) fn footer(stream: u64, number: u64, base: u64, table: &Table, lock: Option<Lock<'_>>) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&FOOTER_MAGIC.to_le_bytes());
     bytes.extend_from_slice(&u32::from(VERSION).to_le_bytes());
@@ -231,16 +427,34 @@ pub(crate) fn footer(stream: u64, number: u64, base: u64, table: &Table) -> Vec<
         put_int(&mut bytes, block.place);
         put_int(&mut bytes, u64::from(block.stored));
     }
-    seal(&mut bytes, stream ^ number.rotate_left(32));
+    put_checksum(&mut bytes, stream ^ number.rotate_left(32));
+    if let Some(lock) = lock {
+        lock.close(&[], &mut bytes, 0);
+    }
     bytes
 }
 
 /// The table of a footer, if every bit of it is as written and is that of `hash`.
-pub(crate) fn read_footer(bytes: &[u8], stream: u64, number: u64, hash: Option<u64>) -> Option<(u64, Table)> {
+pub(crate) fn read_footer(
+    bytes: &[u8],
+    stream: u64,
+    number: u64,
+    hash: Option<u64>,
+    lock: Option<Lock<'_>>,
+) -> Option<(u64, Table)> {
+    if hash.is_some_and(|hash| bytes.last_chunk() != Some(&hash.to_le_bytes())) {
+        return None;
+    }
+    let opened;
+    let bytes = match lock {
+        Some(lock) => {
+            opened = lock.open(&[], bytes)?;
+            opened.as_slice()
+        }
+        None => bytes,
+    };
     let content = bytes.len().checked_sub(8)?;
-    if !sealed(bytes, stream ^ number.rotate_left(32))
-        || hash.is_some_and(|hash| u64_at(bytes, content) != Some(hash))
-    {
+    if !checksum_holds(bytes, stream ^ number.rotate_left(32)) {
         return None;
     }
     let mut reader = Reader::new(&bytes[..content]);
@@ -278,13 +492,13 @@ pub(crate) fn read_footer(bytes: &[u8], stream: u64, number: u64, hash: Option<u
 }
 
 /// Appends a checksum over all of `bytes`.
-pub(crate) fn seal(bytes: &mut Vec<u8>, key: u64) {
+pub(crate) fn put_checksum(bytes: &mut Vec<u8>, key: u64) {
     let sum = xxh3_64_with_seed(bytes, key);
     bytes.extend_from_slice(&sum.to_le_bytes());
 }
 
 /// Whether the last eight bytes are the checksum of those before.
-pub(crate) fn sealed(bytes: &[u8], key: u64) -> bool {
+pub(crate) fn checksum_holds(bytes: &[u8], key: u64) -> bool {
     bytes
         .len()
         .checked_sub(8)
@@ -387,13 +601,13 @@ mod tests {
     fn frames_survive_and_flips_in_heads_are_seen() {
         let plain = b"the same and the same and the same and the same and the same".as_slice();
         for compress in [false, true] {
-            let bytes = frame(7, 3, 100, plain, compress);
-            assert_eq!(unframe(&Bytes::from(bytes.clone()), 7, 3).as_deref(), Some(plain));
-            assert_eq!(unframe(&Bytes::from(bytes.clone()), 7, 4), None);
+            let bytes = frame(7, 3, 100, plain, compress, None);
+            assert_eq!(unframe(&Bytes::from(bytes.clone()), 7, 3, None).as_deref(), Some(plain));
+            assert_eq!(unframe(&Bytes::from(bytes.clone()), 7, 4, None), None);
             for bit in 0..FRAME_HEAD * 8 {
                 let mut flipped = bytes.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
-                assert_eq!(unframe(&Bytes::from(flipped), 7, 3), None, "bit {bit}");
+                assert_eq!(unframe(&Bytes::from(flipped), 7, 3, None), None, "bit {bit}");
             }
         }
     }

@@ -10,6 +10,7 @@
 
 mod cache;
 mod error;
+mod file;
 mod filter;
 mod form;
 mod message;
@@ -25,6 +26,6 @@ mod table;
 pub use error::{Damage, Error};
 pub use filter::Filter;
 pub use message::{Accounting, MESSAGE_BYTES_MAX, Message, NewMessage, SUBJECT_BYTES_MAX};
-pub use options::Options;
+pub use options::{Options, Sealing};
 pub use state::{Cut, Lost, Removed, State, SubjectState};
-pub use store::{Done, Finished, Load, Loaded, Opened, Store, Work};
+pub use store::{Done, Encryption, Finished, Load, Loaded, Opened, Store, Work};

@@ -1,5 +1,7 @@
 //! What a store is given when it is created or opened.
 
+pub use sonata_disk::seal::Sealing;
+
 /// How a store lives on its disk.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -16,6 +18,9 @@ pub struct Options {
     /// Appended bytes that wait to be written. Beyond it `append` itself writes, so that memory stays bounded when
     /// nobody runs [`Work`](crate::Work).
     pub unwritten_bytes_max: u64,
+    /// Encryption of all that is written from now on, and the keys of what is there. What was written without stays
+    /// readable, and is encrypted when it is moved. Of no meaning for a stream in memory.
+    pub seal: Option<Sealing>,
 }
 
 impl Default for Options {
@@ -26,6 +31,7 @@ impl Default for Options {
             compression: false,
             cache_bytes_max: 16 << 20,
             unwritten_bytes_max: 16 << 20,
+            seal: None,
         }
     }
 }

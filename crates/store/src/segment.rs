@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
-use sonata_disk::File;
 
+use crate::file::SegmentFile;
 use crate::message::NewMessage;
 use crate::record;
 use crate::subjects::SubjectId;
@@ -46,9 +46,14 @@ pub(crate) struct Segment {
     /// Length of the file; 0 while there is none.
     pub(crate) file_len: u64,
     /// The handle it was written by, as long as something may be unsynced.
-    pub(crate) file: Option<Arc<dyn File>>,
+    pub(crate) file: Option<Arc<SegmentFile>>,
     /// A sync failed or the footer is damaged: what the file holds is moved to another.
     pub(crate) distrusted: bool,
+    /// The file takes no more bytes, and what it holds is moved to another: it is encrypted and what lies beyond its end
+    /// may have used those places' nonces up, or it is not encrypted and should be. Then it is closed, too.
+    pub(crate) spent: bool,
+    /// A write to the file is out, or has failed: what lies beyond the end is not known.
+    pub(crate) risked: bool,
     /// The file holds damage and is kept for whoever wants to look.
     pub(crate) damaged: bool,
 }
@@ -130,6 +135,8 @@ impl Segment {
             file_len: 0,
             file: None,
             distrusted: false,
+            spent: false,
+            risked: false,
             damaged: false,
         }
     }
@@ -195,6 +202,14 @@ impl Segment {
             hot.closed = true;
         }
         self.live.optimize();
+    }
+
+    /// Nothing more goes into the file.
+    pub(crate) fn spend(&mut self) {
+        if matches!(self.body, Body::Hot(_)) {
+            self.close();
+            self.spent = true;
+        }
     }
 
     pub(crate) fn is_open(&self) -> bool {

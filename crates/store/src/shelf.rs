@@ -4,21 +4,25 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sonata_disk::{Disk, File, Open};
+use sonata_disk::Disk;
+use sonata_disk::seal::{SealError, Sealer, Sealing};
 
 use crate::cache::Cache;
 use crate::error::Error;
-use crate::form;
+use crate::file::{Age, SegmentFile};
+use crate::form::{Kind, Point, Wrapped};
+use crate::record::u32_at;
 use crate::segment::Footer;
 use crate::table::{Block, Index, Table};
 
-/// The folder of one stream, and how its files are sealed with checksums.
+/// The folder of one stream, and how its files are written.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) folder: String,
     pub(crate) stream: u64,
     pub(crate) compression: bool,
+    pub(crate) seal: Option<Sealing>,
 }
 
 impl Place {
@@ -30,70 +34,19 @@ impl Place {
         format!("{}/checkpoint-{number:020}", self.folder)
     }
 
-    pub(crate) fn open(&self, number: u64) -> Result<Arc<dyn File>, Error> {
-        let name = self.segment(number);
-        self.disk.open(&name, Open::Existing).map_err(|error| Error::disk(&name, error))
+    /// What opens the file of a wrapped data key.
+    pub(crate) fn sealer(&self, kind: Kind, number: u64, wrapped: &Wrapped) -> Result<Sealer, SealError> {
+        Sealing::open(self.seal.as_ref(), wrapped, &kind.seal_context(self.stream, number))
     }
 
-    /// The table of a sealed segment; `None` if its footer is damaged.
-    pub(crate) fn read_table(
-        &self,
-        file: &dyn File,
-        number: u64,
-        footer: Footer,
-    ) -> Result<Option<Table>, Error> {
-        let bytes = self.read(file, number, footer.place, footer.length as usize)?;
-        let table = bytes.and_then(|bytes| form::read_footer(&bytes, self.stream, number, Some(footer.hash)));
-        Ok(table.map(|(_, table)| table))
-    }
-
-    /// A block's records; `None` if the frame is damaged. The records' checksums are the reader's business.
-    pub(crate) fn read_block(
-        &self,
-        file: &dyn File,
-        number: u64,
-        block: Block,
-    ) -> Result<Option<Bytes>, Error> {
-        let bytes = self.read(file, number, block.place, block.stored as usize)?;
-        let plain = bytes.and_then(|bytes| form::unframe(&bytes, self.stream, number));
-        Ok(plain.filter(|plain| plain.len() == block.length as usize))
-    }
-
-    /// One record of a sealed segment, unchecked, without its table. `None` for any reason: the table knows better.
-    pub(crate) fn read_point(
-        &self,
-        file: &dyn File,
-        number: u64,
-        footer: Footer,
-        fence: &[u32],
-        delta: u32,
-    ) -> Option<Bytes> {
-        let (place, length) = form::page(footer.place, footer.points, fence, delta)?;
-        let page = self.read(file, number, place, length).ok()??;
-        let (place, length) = form::point(&page, delta)?;
-        self.read(file, number, place, length).ok()?
-    }
-
-    /// `None` if the file ends before.
-    fn read(&self, file: &dyn File, number: u64, place: u64, length: usize) -> Result<Option<Bytes>, Error> {
-        let end = place.saturating_add(length as u64);
-        let failed = |error: io::Error| Error::disk(&self.segment(number), error);
-        // The length is looked at first, so that a damaged number does not become a huge buffer; a small one needs no
-        // second call.
-        if length > UNCHECKED_BYTES && file.len().map_err(failed)? < end {
-            return Ok(None);
-        }
-        let mut bytes = vec![0; length];
-        match file.read_at(&mut bytes, place) {
-            Ok(()) => Ok(Some(Bytes::from(bytes))),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(error) => Err(failed(error)),
+    /// Whether a file's key is the one that new files get.
+    pub(crate) fn age(&self, wrapped: &Wrapped) -> Age {
+        match &self.seal {
+            Some(seal) if !seal.keys.is_current(wrapped) => Age::Previous,
+            _ => Age::Current,
         }
     }
 }
-
-/// A buffer of this length does no harm, whatever asks for it.
-const UNCHECKED_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(crate) struct Shelf {
@@ -101,16 +54,13 @@ pub(crate) struct Shelf {
     pub(crate) place: Option<Place>,
     /// By segment.
     pub(crate) tables: Cache<u64, Index>,
-    /// By segment and number of the block.
-    pub(crate) blocks: Cache<(u64, u32), Bytes>,
-    files: Cache<u64, Arc<dyn File>>,
+    /// By segment and place of the frame.
+    pub(crate) blocks: Cache<(u64, u64), Bytes>,
+    files: Cache<u64, Arc<SegmentFile>>,
 }
 
 /// Files kept open for reading.
 const FILES_MAX: u64 = 8;
-
-/// A file with what it takes to read it.
-type FileIn<'a> = (&'a Place, Arc<dyn File>);
 
 impl Shelf {
     pub(crate) fn new(place: Option<Place>, cache_bytes_max: u64) -> Self {
@@ -125,30 +75,59 @@ impl Shelf {
     /// A missing file is one that is damaged as a whole.
     pub(crate) fn load_table(&mut self, number: u64, footer: Footer) -> Result<Option<Table>, Error> {
         match self.file(number)? {
-            Some((place, file)) => place.read_table(&*file, number, footer),
+            Some(file) => file.read_table(footer),
             None => Ok(None),
         }
     }
 
     pub(crate) fn load_block(&mut self, number: u64, block: Block) -> Result<Option<Bytes>, Error> {
         match self.file(number)? {
-            Some((place, file)) => place.read_block(&*file, number, block),
+            Some(file) => file.read_block(block),
             None => Ok(None),
         }
     }
 
-    pub(crate) fn file(&mut self, number: u64) -> Result<Option<FileIn<'_>>, Error> {
+    pub(crate) fn file(&mut self, number: u64) -> Result<Option<Arc<SegmentFile>>, Error> {
         let Some(place) = &self.place else { return Ok(None) };
         if let Some(file) = self.files.get(number) {
-            return Ok(Some((place, Arc::clone(file))));
+            return Ok(Some(Arc::clone(file)));
         }
-        match place.open(number) {
+        match SegmentFile::open(place, number) {
             Ok(file) => {
+                let file = Arc::new(file);
                 self.files.insert(number, Arc::clone(&file), 1);
-                Ok(Some((place, file)))
+                Ok(Some(file))
             }
             Err(Error::Disk { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The bytes of one message of a sealed segment, unchecked, without its table. `None` for any reason: the table
+    /// knows better.
+    pub(crate) fn load_point(
+        &mut self,
+        number: u64,
+        footer: Footer,
+        fence: &[u32],
+        delta: u32,
+    ) -> Option<Bytes> {
+        let file = self.file(number).ok()??;
+        match file.read_point(footer, fence, delta)? {
+            Point::Record(place, length) => file.read(place, length).ok()?,
+            Point::Frame(place, length, within) => {
+                let block = match self.blocks.get((number, place)) {
+                    Some(block) => block.clone(),
+                    None => {
+                        let block = file.read_frame(place, length).ok()??;
+                        self.keep_block(number, place, block.clone());
+                        block
+                    }
+                };
+                let length = u32_at(&block, within)? as usize;
+                let end = within.checked_add(length).filter(|end| *end <= block.len())?;
+                Some(block.slice(within..end))
+            }
         }
     }
 
@@ -158,9 +137,9 @@ impl Shelf {
         self.tables.insert(number, index, bytes);
     }
 
-    pub(crate) fn keep_block(&mut self, number: u64, block: u32, bytes: Bytes) {
+    pub(crate) fn keep_block(&mut self, number: u64, place: u64, bytes: Bytes) {
         let length = bytes.len() as u64;
-        self.blocks.insert((number, block), bytes, length);
+        self.blocks.insert((number, place), bytes, length);
     }
 
     /// Nobody will ask for this segment again.

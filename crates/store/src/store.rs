@@ -29,7 +29,7 @@ use crate::state::{Lost, State};
 use crate::subjects::Subjects;
 use crate::table::{Index, Row};
 
-pub use open::Opened;
+pub use open::{Encryption, Opened};
 pub use query::{Load, Loaded};
 pub use work::{Done, Finished, Work};
 
@@ -128,8 +128,13 @@ impl Store {
     }
 
     fn filed(disk: Arc<dyn Disk>, folder: &str, options: Options) -> Self {
-        let place =
-            Place { disk, folder: folder.to_owned(), stream: options.id, compression: options.compression };
+        let place = Place {
+            disk,
+            folder: folder.to_owned(),
+            stream: options.id,
+            compression: options.compression,
+            seal: options.seal.clone(),
+        };
         Self::new(Some(place), options, Accounting::File)
     }
 
@@ -378,8 +383,7 @@ impl Store {
         if self.shelf.tables.contains(number) {
             return None;
         }
-        let (place, file) = self.shelf.file(number).ok()??;
-        let bytes = place.read_point(&*file, number, footer, &segment.fence, delta)?;
+        let bytes = self.shelf.load_point(number, footer, &segment.fence, delta)?;
         record::message(&bytes, self.options.id, sequence)
     }
 
@@ -418,13 +422,13 @@ impl Store {
         };
         let Some(block_number) = index.table.block(row.offset) else { return Ok(None) };
         let block = index.table.blocks[block_number];
-        let key = block_number as u32;
+        let key = block.place;
         let start = (row.offset - block.start) as usize;
         let cut = |bytes: &Bytes| {
             let end = start + row.length as usize;
             (end <= bytes.len()).then(|| bytes.slice(start..end))
         };
-        if let Some(bytes) = unwritten.and_then(|unwritten| unwritten.get(&key)) {
+        if let Some(bytes) = unwritten.and_then(|unwritten| unwritten.get(&(block_number as u32))) {
             return Ok(cut(bytes));
         }
         if let Some(bytes) = self.shelf.blocks.get((number, key)) {

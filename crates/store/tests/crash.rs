@@ -2,12 +2,19 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod model;
+mod watch;
 
-use model::{Change, Model, apply, changes, checkpoint, compare, models, options, recover, work};
+use model::{Change, Model, apply, changes, checkpoint, compare, models, options, recover_with, work};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use sonata_disk::lying::{Cause, Failure, Lying, Times};
-use sonata_store::{Damage, Error, Store};
+use sonata_store::{Damage, Error, Options, Store};
+use watch::{CIPHERS, Watch, sealing};
+
+/// In the clear, and encrypted.
+fn both() -> [Options; 2] {
+    [options(), Options { seal: Some(sealing(CIPHERS[1], b"secret")), ..options() }]
+}
 
 /// The same changes every time.
 fn script(count: usize) -> Vec<Change> {
@@ -28,10 +35,15 @@ fn after_change(store: &mut Store, done: usize) -> Result<(), Error> {
 
 #[test]
 fn every_crash_point() {
+    both().iter().for_each(check_every_crash_point);
+}
+
+fn check_every_crash_point(options: &Options) {
     let script = script(300);
     let models = models(&script);
+    let watch = Watch::default();
     let disk = Lying::new(3);
-    let mut store = Store::create(disk.disk(), "s", options()).unwrap();
+    let mut store = Store::create(watch.disk(disk.disk()), "s", options.clone()).unwrap();
     // How many changes were told when so many calls were made.
     let mut told = vec![(disk.recorded(), 0)];
     for (number, change) in script.iter().enumerate() {
@@ -47,7 +59,8 @@ fn every_crash_point() {
         let mut disks = vec![replay.kill()];
         disks.extend((0..4).map(|seed| replay.power_cut(seed)));
         for disk in disks {
-            let mut store = recover(disk.disk(), &script[..changes], &models);
+            let mut store =
+                recover_with(watch.disk(disk.disk()), options.clone(), &script[..changes], &models);
             assert_eq!(store.state(), models[changes].state());
             if replay.done() % 8 == 0 {
                 compare(&mut store, &models[changes]);
@@ -59,16 +72,23 @@ fn every_crash_point() {
 
 #[test]
 fn every_failing_call() {
+    both().iter().for_each(check_every_failing_call);
+}
+
+fn check_every_failing_call(options: &Options) {
     let script = script(160);
     let models = models(&script);
     let mut runs = 0;
     for after in 0.. {
         for (times, cause) in [(Times::Once, Cause::Broken), (Times::FromThenOn, Cause::Full)] {
+            let watch = Watch::default();
             let disk = Lying::new(after);
-            let Ok(store) = Store::create(disk.disk(), "s", options()) else { panic!("nothing fails yet") };
+            let Ok(store) = Store::create(watch.disk(disk.disk()), "s", options.clone()) else {
+                panic!("nothing fails yet")
+            };
             let failures = Failure { kind: None, after, times, cause };
             disk.fail(failures);
-            run_with_failures(store, &disk, &script, &models);
+            run_with_failures(store, &disk, &script, &models, options, &watch);
             runs += 1;
         }
         // Long after the last call nothing fails any more.
@@ -79,7 +99,14 @@ fn every_failing_call() {
     assert!(runs > 1000);
 }
 
-fn run_with_failures(mut store: Store, disk: &Lying, script: &[Change], models: &[Model]) {
+fn run_with_failures(
+    mut store: Store,
+    disk: &Lying,
+    script: &[Change],
+    models: &[Model],
+    options: &Options,
+    watch: &Watch,
+) {
     for (number, change) in script.iter().enumerate() {
         let told = apply(&mut store, &mut models[number].clone(), change);
         let result = told.and_then(|()| after_change(&mut store, number + 1));
@@ -87,7 +114,7 @@ fn run_with_failures(mut store: Store, disk: &Lying, script: &[Change], models: 
             // The disk works again, and the stream is opened as after a crash.
             disk.heal();
             drop(store);
-            store = recover(disk.disk(), &script[..=number], models);
+            store = recover_with(watch.disk(disk.disk()), options.clone(), &script[..=number], models);
         }
     }
     disk.heal();
@@ -96,11 +123,16 @@ fn run_with_failures(mut store: Store, disk: &Lying, script: &[Change], models: 
 
 #[test]
 fn work_that_failed_is_done_later_without_opening_again() {
+    both().iter().for_each(check_work_that_failed_is_done_later_without_opening_again);
+}
+
+fn check_work_that_failed_is_done_later_without_opening_again(options: &Options) {
     let script = script(160);
     let models = models(&script);
     for after in 0..300 {
+        let watch = Watch::default();
         let disk = Lying::new(after);
-        let mut store = Store::create(disk.disk(), "s", options()).unwrap();
+        let mut store = Store::create(watch.disk(disk.disk()), "s", options.clone()).unwrap();
         for (number, change) in script.iter().enumerate() {
             apply(&mut store, &mut models[number].clone(), change).unwrap();
             let kind = Some(sonata_disk::lying::Kind::ALL[after as usize % 12]);
@@ -108,17 +140,20 @@ fn work_that_failed_is_done_later_without_opening_again() {
             let failed = after_change(&mut store, number + 1);
             disk.heal();
             if let Err(Error::Unsynced { .. }) = failed {
-                store = recover(disk.disk(), &script[..=number], &models);
+                store = recover_with(watch.disk(disk.disk()), options.clone(), &script[..=number], &models);
             }
         }
         checkpoint(&mut store, script.len() as u64).unwrap();
         assert_eq!(store.state(), models[script.len()].state());
-        compare(&mut recover(disk.disk(), &script, &models), &models[script.len()]);
+        compare(
+            &mut recover_with(watch.disk(disk.disk()), options.clone(), &script, &models),
+            &models[script.len()],
+        );
     }
 }
 
 /// A store with sealed segments, one that grows, two checkpoints, and changes after them.
-fn small() -> (Lying, Vec<Change>, Vec<Model>) {
+fn small(options: &Options) -> (Lying, Vec<Change>, Vec<Model>) {
     let mut script: Vec<Change> = (0..30)
         .map(|n| Change::Append { gap: 0, subject: n % 5, headers: n % 2, payload: 280, tick: 1 })
         .collect();
@@ -127,7 +162,7 @@ fn small() -> (Lying, Vec<Change>, Vec<Model>) {
     script.insert(21, Change::Remove(800));
     let models = models(&script);
     let disk = Lying::new(3);
-    let mut store = Store::create(disk.disk(), "s", options()).unwrap();
+    let mut store = Store::create(disk.disk(), "s", options.clone()).unwrap();
     for (number, change) in script.iter().enumerate() {
         apply(&mut store, &mut models[number].clone(), change).unwrap();
         if number == 15 || number == 25 {
@@ -142,8 +177,8 @@ fn small() -> (Lying, Vec<Change>, Vec<Model>) {
 
 /// Opens a damaged store and checks that it never says anything wrong, and says that it is damaged if it cannot say
 /// everything. Returns how many messages are lost.
-fn check_damaged(disk: &Lying, script: &[Change], models: &[Model], what: &str) -> u64 {
-    let opened = match Store::open(disk.disk(), "s", options()) {
+fn check_damaged(options: &Options, disk: &Lying, script: &[Change], models: &[Model], what: &str) -> u64 {
+    let opened = match Store::open(disk.disk(), "s", options.clone()) {
         Ok(opened) => opened,
         Err(error) => panic!("{what}: {error:?}"),
     };
@@ -192,7 +227,7 @@ fn check_damaged(disk: &Lying, script: &[Change], models: &[Model], what: &str) 
     // Life goes on: all that is left can be moved and kept.
     work(&mut store).unwrap();
     checkpoint(&mut store, script.len() as u64).unwrap();
-    let again = Store::open(disk.disk(), "s", options()).unwrap();
+    let again = Store::open(disk.disk(), "s", options.clone()).unwrap();
     assert_eq!(again.store.state(), store.state(), "{what}");
     assert_eq!(again.damage, Vec::<Damage>::new(), "{what}");
     missing
@@ -200,14 +235,18 @@ fn check_damaged(disk: &Lying, script: &[Change], models: &[Model], what: &str) 
 
 #[test]
 fn every_flipped_byte() {
-    let (disk, script, models) = small();
+    both().iter().for_each(check_every_flipped_byte);
+}
+
+fn check_every_flipped_byte(options: &Options) {
+    let (disk, script, models) = small(options);
     let (mut flips, mut harmless) = (0, 0);
     for name in disk.files() {
         for byte in 0..disk.read(&name).len() as u64 {
             let disk = disk.kill();
             // Every bit position comes by; all of them would take eight times as long.
             disk.flip(&name, byte * 8 + byte % 8);
-            let missing = check_damaged(&disk, &script, &models, &format!("{name} byte {byte}"));
+            let missing = check_damaged(options, &disk, &script, &models, &format!("{name} byte {byte}"));
             assert!(missing == 0 || name.ends_with(".seg"), "the other checkpoint stands in for {name}");
             assert!(missing <= 15, "one flip in {name} at {byte} takes {missing} messages");
             flips += 1;
@@ -219,10 +258,14 @@ fn every_flipped_byte() {
 
 #[test]
 fn every_file_cut_lost_or_stale() {
-    let (disk, script, models) = small();
+    both().iter().for_each(check_every_file_cut_lost_or_stale);
+}
+
+fn check_every_file_cut_lost_or_stale(options: &Options) {
+    let (disk, script, models) = small(options);
     let older = {
         let older = Lying::new(3);
-        let mut store = Store::create(older.disk(), "s", options()).unwrap();
+        let mut store = Store::create(older.disk(), "s", options.clone()).unwrap();
         for (number, change) in script.iter().enumerate().take(12) {
             apply(&mut store, &mut models[number].clone(), change).unwrap();
         }
@@ -234,27 +277,31 @@ fn every_file_cut_lost_or_stale() {
         for len in (0..length).step_by(11) {
             let disk = disk.kill();
             disk.truncate(&name, len);
-            check_damaged(&disk, &script, &models, &format!("{name} cut to {len}"));
+            check_damaged(options, &disk, &script, &models, &format!("{name} cut to {len}"));
         }
         let lost = disk.kill();
         lost.lose(&name);
-        check_damaged(&lost, &script, &models, &format!("{name} lost"));
+        check_damaged(options, &lost, &script, &models, &format!("{name} lost"));
         if older.files().contains(&name) {
             let stale = disk.kill();
             let old = older.read(&name);
             stale.rot(&name, |bytes| *bytes = old);
-            check_damaged(&stale, &script, &models, &format!("{name} stale"));
+            check_damaged(options, &stale, &script, &models, &format!("{name} stale"));
         }
     }
 }
 
 #[test]
 fn both_checkpoints_gone() {
-    let (disk, script, models) = small();
+    both().iter().for_each(check_both_checkpoints_gone);
+}
+
+fn check_both_checkpoints_gone(options: &Options) {
+    let (disk, script, models) = small(options);
     for name in disk.files() {
         if name.contains("checkpoint") {
             disk.lose(&name);
         }
     }
-    assert_eq!(check_damaged(&disk, &script, &models, "no checkpoint"), 0);
+    assert_eq!(check_damaged(options, &disk, &script, &models, "no checkpoint"), 0);
 }

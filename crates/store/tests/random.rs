@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod model;
+mod watch;
 
 use model::{Change, Model, apply, changes, checkpoint, compare, options, recover_with, work};
 use proptest::prelude::*;
 use sonata_disk::lying::Lying;
 use sonata_store::{Accounting, Options, Store};
+use watch::{CIPHERS, Watch, sealing};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -51,15 +53,17 @@ proptest! {
     }
 
     #[test]
-    fn files_are_a_sorted_map_whatever_happens(steps in steps(), compression in any::<bool>(), large in any::<bool>()) {
+    fn files_are_a_sorted_map_whatever_happens(steps in steps(), compression in any::<bool>(), large in any::<bool>(), cipher in 0..3usize) {
+        let watch = Watch::default();
         let mut disk = Lying::new(1);
-        let mut options = Options { compression, ..options() };
+        let seal = CIPHERS.get(cipher).map(|cipher| sealing(*cipher, b"secret"));
+        let mut options = Options { compression, seal, ..options() };
         if large {
             // Segments of several blocks.
             options.segment_bytes = 300_000;
             options.unwritten_bytes_max = 1_000_000;
         }
-        let mut store = Store::create(disk.disk(), "s", options.clone()).unwrap();
+        let mut store = Store::create(watch.disk(disk.disk()), "s", options.clone()).unwrap();
         let mut changes: Vec<Change> = Vec::new();
         let mut models = vec![Model::new(Accounting::File)];
         let mut out = None;
@@ -81,13 +85,13 @@ proptest! {
                 Step::Kill => {
                     out = None;
                     disk = disk.kill();
-                    store = recover_with(disk.disk(), options.clone(), &changes, &models);
+                    store = recover_with(watch.disk(disk.disk()), options.clone(), &changes, &models);
                     compare(&mut store, models.last().unwrap());
                 }
                 Step::PowerCut(seed) => {
                     out = None;
                     disk = disk.power_cut(seed);
-                    store = recover_with(disk.disk(), options.clone(), &changes, &models);
+                    store = recover_with(watch.disk(disk.disk()), options.clone(), &changes, &models);
                     compare(&mut store, models.last().unwrap());
                 }
                 Step::Compare => compare(&mut store, models.last().unwrap()),

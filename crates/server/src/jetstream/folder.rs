@@ -74,7 +74,7 @@ fn free_bytes(root: &Path) -> u64 {
     // The folder may not exist yet; one of those above it does.
     let existing = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     match nix::sys::statvfs::statvfs(existing) {
-        Ok(stat) => (stat.blocks_available() as u64).saturating_mul(stat.fragment_size() as u64),
+        Ok(stat) => stat.blocks_available().saturating_mul(stat.fragment_size()),
         Err(_) => 1 << 40,
     }
 }

@@ -9,6 +9,7 @@ mod commits;
 mod folder;
 mod requests;
 mod restores;
+mod sealing;
 mod service;
 mod snapshots;
 mod transfers;
@@ -39,6 +40,7 @@ use sonata_jetstream::node::{Node, Settings};
 use sonata_jetstream::outgoing::{Outgoing, Publish};
 use sonata_jetstream::stream::Stream;
 use sonata_journal::{Journal, Writer};
+use sonata_store::Sealing;
 
 use crate::clock::Clock;
 use crate::logger::Logger;
@@ -59,6 +61,10 @@ pub(crate) struct JetStream {
     shared: Arc<Shared>,
     logger: Arc<Logger>,
     disk: Arc<dyn Disk>,
+    /// Encryption of the streams' files.
+    seal: Option<Sealing>,
+    /// Checkpoints are in the clear or under the previous key.
+    resave: bool,
     /// What the server publishes by.
     connection: Arc<Connection>,
     accounts: RwLock<HashMap<u32, Arc<Home>>>,
@@ -140,12 +146,6 @@ impl JetStream {
         logger: Arc<Logger>,
         clock: Clock,
     ) -> Result<Arc<Self>, StartError> {
-        if options.encryption.is_some() {
-            // Better no server than one that writes what it was told to encrypt.
-            return Err(StartError::JetStream(
-                "encryption at rest (key, cipher) is not supported yet".into(),
-            ));
-        }
         let began = clock.now_ns();
         let root = folder::root(server);
         let disk: Arc<dyn Disk> =
@@ -174,7 +174,8 @@ impl JetStream {
             Connection::new(0, None, clock.now_ns(), usize::MAX, shared.pool.clone(), Box::new(Nowhere));
         let homes = homes(server, &shared, &node, &world);
         restores::remove_unfinished(&disk).map_err(|error| StartError::File(root.clone(), error))?;
-        let mut recovering = upkeep::Recovering::read(&disk, &logger, &homes, &node)?;
+        let seal = options.encryption.as_ref().map(sealing::of_streams);
+        let mut recovering = upkeep::Recovering::read(&disk, seal.as_ref(), &logger, &homes, &node)?;
         let (journal, writer) = recovering.replay(&disk, options, &logger, clock)?;
         let jetstream = Arc::new(Self {
             node,
@@ -184,6 +185,8 @@ impl JetStream {
             shared,
             logger,
             disk,
+            seal,
+            resave: recovering.is_resave_due(),
             connection,
             accounts: RwLock::new(homes),
             lanes: RwLock::default(),
@@ -408,6 +411,9 @@ fn log_start(logger: &Logger, options: &Options, root: &std::path::Path, memory:
     line(format_args!("  Store Directory: \"{}\"", root.display()));
     if let Some(domain) = &options.domain {
         line(format_args!("  Domain:          {domain}"));
+    }
+    if let Some(encryption) = &options.encryption {
+        line(format_args!("  Encryption:      {}", sealing::cipher_name(encryption)));
     }
     line(format_args!("  API Level:       {}", crate::identity::API_LEVEL));
     line(format_args!("-------------------------------------------"));

@@ -22,7 +22,7 @@ use sonata_jetstream::stream::{Commit, Machine, Parts, Restoring};
 use sonata_store::{Finished, Store};
 
 use super::transfers::{Listening, PATIENCE, Transfer};
-use super::world::{STREAMS, folder_of, options_of};
+use super::world::{STREAMS, folder_of};
 use super::{Home, JetStream};
 
 /// The folder where streams grow that are being restored.
@@ -202,8 +202,7 @@ struct Staging<'a> {
 impl Drop for Staging<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.jetstream.disk.remove_folder(&self.folder) {
-            self.jetstream
-                .log(Level::Warning, format_args!("Could not remove {}: {error}", self.folder));
+            self.jetstream.log(Level::Warning, format_args!("Could not remove {}: {error}", self.folder));
         }
     }
 }
@@ -220,9 +219,8 @@ impl JetStream {
             let subject = format!("$JS.SNAPSHOT.RESTORE.{}.{}", task.header.config.name, task.id);
             let listening = jetstream.listen(&home, &subject, own.clone());
             let now = jetstream.clock.now_unix_ns();
-            jetstream
-                .post_for(&home, |out| jetstream.node.begin_restore(&mut task, &subject, now, out));
-            jetstream.run_restore(&home, &task, &own, &name, listening);
+            jetstream.post_for(&home, |out| jetstream.node.begin_restore(&mut task, &subject, now, out));
+            jetstream.run_restore(&home, &mut task, &own, &name, listening);
         })
         .map_err(|cause| ErrorCode::StreamRestore.with(cause))
     }
@@ -230,7 +228,7 @@ impl JetStream {
     fn run_restore(
         self: &Arc<Self>,
         home: &Arc<Home>,
-        task: &RestoreTask,
+        task: &mut RestoreTask,
         inlet: &Inlet,
         name: &str,
         listening: Listening,
@@ -281,12 +279,12 @@ impl JetStream {
         let store = match config.storage {
             Storage::Memory => Store::memory(lane),
             Storage::File => {
-                Store::create(self.disk.clone(), &staging.folder, options_of(config, lane))
+                Store::create(self.disk.clone(), &staging.folder, self.store_options(config, lane))
                     .map_err(|error| failed(&error))?
             }
         };
         let machine = Machine::new(self.restored_parts(home, task, store))?;
-        let mut restoring = Restoring::new(machine, task.limits.clone());
+        let mut restoring = Restoring::new(machine, task.limits);
         let read = self.read_restored(&mut restoring, chunks).and_then(|()| {
             restoring.finish(self.clock.now_unix_ns())?;
             match config.storage {
@@ -376,7 +374,7 @@ impl JetStream {
             .and_then(|()| self.disk.sync_folder(STREAMS))
             .and_then(|()| self.disk.sync_folder(RESTORING));
         let opened = moved.map_err(|error| failed(&error)).and_then(|()| {
-            let opened = Store::open(self.disk.clone(), &folder, options_of(config, lane))
+            let opened = Store::open(self.disk.clone(), &folder, self.store_options(config, lane))
                 .map_err(|error| failed(&error))?;
             let parts = self.restored_parts(home, task, opened.store);
             Machine::restore(parts, opened.position, &opened.state).map_err(|error| failed(&error))

@@ -11,10 +11,10 @@ use sonata_jetstream::config::Storage;
 use sonata_jetstream::node::Node;
 use sonata_jetstream::stream::{Commit, Header, Machine, Parts};
 use sonata_journal::{Journal, Mode, Position, Writer};
-use sonata_store::{Finished, Store};
+use sonata_store::{Encryption, Finished, Sealing, Store};
 
 use super::world::{DELETED, STREAMS};
-use super::{Handle, Home, JetStream};
+use super::{Handle, Home, JetStream, sealing};
 use crate::clock::Clock;
 use crate::logger::Logger;
 use crate::server::StartError;
@@ -45,7 +45,10 @@ pub(super) struct Recovered {
 
 /// Streams before the journal is open.
 pub(super) struct Recovering {
+    seal: Option<Sealing>,
     streams: HashMap<u64, Recovered>,
+    /// Files that the current key does not protect.
+    encryption: Encryption,
     /// The highest position that a checkpoint has.
     after: u64,
     /// What could not be read: folder and cause.
@@ -56,6 +59,7 @@ impl Recovering {
     /// Opens the stores of all streams. What cannot be read is reported and left alone: nothing is deleted for that.
     pub(super) fn read(
         disk: &Arc<dyn Disk>,
+        seal: Option<&Sealing>,
         logger: &Logger,
         homes: &HashMap<u32, Arc<Home>>,
         node: &Arc<Node>,
@@ -63,7 +67,13 @@ impl Recovering {
         let failed = |error: std::io::Error| StartError::File(STREAMS.into(), error);
         disk.create_folder(STREAMS).map_err(failed)?;
         disk.create_folder(DELETED).map_err(failed)?;
-        let mut recovering = Self { streams: HashMap::new(), after: 0, left_alone: Vec::new() };
+        let mut recovering = Self {
+            seal: seal.cloned(),
+            streams: HashMap::new(),
+            after: 0,
+            left_alone: Vec::new(),
+            encryption: Encryption::default(),
+        };
         for entry in disk.list(STREAMS).map_err(failed)?.into_iter().filter(|entry| entry.folder) {
             let folder = format!("{STREAMS}/{}", entry.name);
             match recovering.read_stream(disk, logger, homes, node, &folder) {
@@ -93,6 +103,7 @@ impl Recovering {
         let options = sonata_store::Options {
             id: lane,
             unwritten_bytes_max: u64::MAX,
+            seal: self.seal.clone(),
             ..sonata_store::Options::default()
         };
         let opened = Store::open(disk.clone(), folder, options).map_err(|error| error.to_string())?;
@@ -102,6 +113,8 @@ impl Recovering {
                 format_args!("Damage in {folder}/{}: {} {}", damage.file, damage.what, sequences(damage)),
             );
         }
+        self.encryption.previous += opened.encryption.previous;
+        self.encryption.plain += opened.encryption.plain;
         let header = Header::load(&opened.state).map_err(|error| error.to_string())?;
         let home = homes.values().find(|home| *home.account.name == *header.account).cloned();
         let home = home.ok_or_else(|| format!("account {:?} has no JetStream", header.account))?;
@@ -136,6 +149,7 @@ impl Recovering {
             mode: if options.sync_interval.is_some() { Mode::Interval } else { Mode::Always },
             after: self.after,
             now: monotonic,
+            seal: options.encryption.as_ref().map(sealing::of_journal),
             ..sonata_journal::Options::new(rand::random())
         };
         let now = clock.now_unix_ns();
@@ -154,7 +168,28 @@ impl Recovering {
         for damage in &recovered.damage {
             logger.write(Level::Warning, format_args!("Damage in the journal: {damage:?}"));
         }
+        self.tell_encryption(recovered.previous_key, logger);
         Ok((journal, writer))
+    }
+
+    /// Says what would be missed without the previous key, and what is still in the clear.
+    fn tell_encryption(&self, journal_previous: u64, logger: &Logger) {
+        let previous = self.encryption.previous + journal_previous;
+        if previous > 0 {
+            logger.write(
+                Level::Warning,
+                format_args!("{previous} files still need the previous encryption key"),
+            );
+        }
+        if self.encryption.plain > 0 {
+            let plain = self.encryption.plain;
+            logger.write(Level::Warning, format_args!("{plain} files of streams are not encrypted yet"));
+        }
+    }
+
+    /// Whether files remain that only another save brings under the current key.
+    pub(super) fn is_resave_due(&self) -> bool {
+        self.encryption != Encryption::default()
     }
 
     /// Streams that could not be read: folder and cause.
@@ -195,6 +230,9 @@ impl JetStream {
         let mut round = 0_u32;
         let mut last_sync = self.clock.now_ns();
         self.remove_buried();
+        if self.resave {
+            self.resave_all();
+        }
         while !self.is_stopping() {
             std::thread::park_timeout(INTERVAL);
             round = round.wrapping_add(1);
@@ -227,6 +265,18 @@ impl JetStream {
             if round.is_multiple_of(20) {
                 self.remove_buried();
             }
+        }
+    }
+
+    /// Replaces both checkpoints of every stream, and what they name of growing segments: nothing of them is left in the
+    /// clear or under the previous key then.
+    fn resave_all(&self) {
+        for handle in self.handles() {
+            for _ in 0..2 {
+                self.work(&handle);
+                self.checkpoint(&handle);
+            }
+            self.work(&handle);
         }
     }
 

@@ -111,8 +111,12 @@ impl World for ServerWorld {
             Storage::Memory => Store::memory(header.lane),
             Storage::File => {
                 let folder = folder_of(&header.config.name, header.lane);
-                Store::create(jetstream.disk.clone(), &folder, options_of(&header.config, header.lane))
-                    .map_err(|error| ErrorCode::StreamCreate.with(error))?
+                Store::create(
+                    jetstream.disk.clone(),
+                    &folder,
+                    jetstream.store_options(&header.config, header.lane),
+                )
+                .map_err(|error| ErrorCode::StreamCreate.with(error))?
             }
         };
         if header.config.first_seq > 1 {
@@ -239,6 +243,18 @@ impl JetStream {
         }
     }
 
+    /// How a stream's files are written.
+    pub(super) fn store_options(&self, config: &StreamConfig, lane: u64) -> Options {
+        Options {
+            id: lane,
+            compression: config.compression == Compression::S2,
+            // What was committed is applied whatever the disk does; publishers are held off instead.
+            unwritten_bytes_max: u64::MAX,
+            seal: self.seal.clone(),
+            ..Options::default()
+        }
+    }
+
     /// Moves a stream's folder to where it is removed from. Durable when this returns.
     pub(super) fn bury(&self, name: &str, lane: u64) -> std::io::Result<()> {
         let from = folder_of(name, lane);
@@ -272,14 +288,4 @@ pub(super) fn folder_of(name: &str, lane: u64) -> String {
         .take(64)
         .collect();
     format!("{STREAMS}/{readable}.{lane:016x}")
-}
-
-pub(super) fn options_of(config: &StreamConfig, lane: u64) -> Options {
-    Options {
-        id: lane,
-        compression: config.compression == Compression::S2,
-        // What was committed is applied whatever the disk does; publishers are held off instead.
-        unwritten_bytes_max: u64::MAX,
-        ..Options::default()
-    }
 }

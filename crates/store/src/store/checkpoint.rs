@@ -8,22 +8,20 @@ use std::io;
 use std::sync::Arc;
 
 use roaring::{RoaringBitmap, RoaringTreemap};
-use sonata_disk::{File, Open};
+use sonata_disk::Open;
+use sonata_disk::seal::SealError;
 
 use super::work::{Finished, Writing, Written};
 use super::{Dropped, Store};
 use crate::error::Error;
+use crate::file::{Age, SegmentFile};
 use crate::filter::Filter;
-use crate::form::{self, Reader, put_bytes, put_int, unzigzag, zigzag};
-use crate::record::{u16_at, u64_at};
+use crate::form::{self, Head, Kind, Lock, Reader, put_bytes, put_int, unzigzag, zigzag};
 use crate::segment::{Body, Footer, Segment};
 use crate::shelf::Place;
 use crate::state::Lost;
 use crate::subjects::{Subjects, Value};
 use crate::table::Block;
-
-const MAGIC: &[u8; 8] = b"SNTACHKP";
-const HEADER: usize = 40;
 
 impl Store {
     pub(super) fn freeze(&mut self, place: Place, position: u64, state: Vec<u8>) -> Freezing {
@@ -94,7 +92,7 @@ pub(super) struct Freezing {
     dropped: usize,
     writings: Vec<Writing>,
     /// Files that may hold something unsynced, besides those of `writings`.
-    synced: Vec<(u64, Arc<dyn File>)>,
+    synced: Vec<(u64, Arc<SegmentFile>)>,
     image: Image,
 }
 
@@ -129,7 +127,7 @@ impl Freezing {
             written.push(done);
         }
         for (number, file) in &self.synced {
-            if let Err(error) = file.sync() {
+            if let Err(error) = file.file.sync() {
                 *unsynced = Some(*number);
                 return Err(Error::disk(&place.segment(*number), error));
             }
@@ -139,11 +137,11 @@ impl Freezing {
     }
 
     fn replace(&self, name: &str) -> io::Result<()> {
-        let Place { disk, folder, stream, .. } = &self.place;
+        let Place { disk, folder, .. } = &self.place;
         let new = format!("{name}.new");
         let file = disk.open(&new, Open::Either)?;
         file.set_len(0)?;
-        file.write_at(&self.image.encode(*stream), 0)?;
+        file.write_at(&self.image.encode(&self.place, self.number), 0)?;
         file.sync()?;
         // The segments' names first: a durable checkpoint must not name a file that is not there.
         disk.sync_folder(folder)?;
@@ -238,6 +236,7 @@ pub(super) enum Refused {
     Damaged,
     Foreign,
     Newer(u16),
+    Key(SealError),
 }
 
 impl Image {
@@ -258,8 +257,8 @@ impl Image {
         }
     }
 
-    /// Header with its own checksum, body, checksum over all.
-    fn encode(&self, stream: u64) -> Vec<u8> {
+    /// Head with its own checksum, body, checksum over all. Each call has a data key of its own.
+    fn encode(&self, place: &Place, number: u64) -> Vec<u8> {
         let mut body = Vec::new();
         put_int(&mut body, self.position);
         put_bytes(&mut body, &self.state);
@@ -295,34 +294,47 @@ impl Image {
             before.extend_from_slice(&name[shared..]);
             true
         });
-        let mut bytes = Vec::with_capacity(HEADER + body.len() + 8);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&form::VERSION.to_le_bytes());
-        bytes.extend_from_slice(&[0; 6]);
-        bytes.extend_from_slice(&stream.to_le_bytes());
-        bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
-        form::seal(&mut bytes, 0);
+        let sealed =
+            place.seal.as_ref().map(|seal| seal.create(&Kind::Checkpoint.seal_context(place.stream, number)));
+        let (sealer, wrapped) = sealed.unzip();
+        let mut bytes = Head::encode(Kind::Checkpoint, place.stream, body.len() as u64, wrapped.as_ref());
+        let start = bytes.len();
         bytes.extend_from_slice(&body);
-        form::seal(&mut bytes, stream);
+        if let Some(sealer) = &sealer {
+            let head = bytes[..start].to_vec();
+            Lock { sealer, place: 0 }.close(&head, &mut bytes, start);
+        }
+        form::put_checksum(&mut bytes, place.stream);
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8], stream: u64) -> Result<Self, Refused> {
-        let header = bytes.get(..HEADER).ok_or(Refused::Damaged)?;
-        if !header.starts_with(MAGIC) || !form::sealed(header, 0) {
-            return Err(Refused::Damaged);
+    /// Whether it needs an earlier key comes with it.
+    pub(super) fn decode(bytes: &[u8], place: &Place, number: u64) -> Result<(Self, Age), Refused> {
+        let head = Head::decode(Kind::Checkpoint, bytes).ok_or(Refused::Damaged)?;
+        if head.version > form::VERSION {
+            return Err(Refused::Newer(head.version));
         }
-        match u16_at(header, 8) {
-            Some(version) if version > form::VERSION => return Err(Refused::Newer(version)),
-            _ => {}
-        }
-        if u64_at(header, 16) != Some(stream) {
+        if head.stream != place.stream {
             return Err(Refused::Foreign);
         }
-        if !form::sealed(bytes, stream) {
+        // Before the rest is looked at: without its key nothing is put aside as damaged.
+        let sealer = head.seal.map(|wrapped| place.sealer(Kind::Checkpoint, number, &wrapped));
+        let sealer = sealer.transpose().map_err(Refused::Key)?;
+        if !form::checksum_holds(bytes, place.stream) {
             return Err(Refused::Damaged);
         }
-        Self::decode_body(&bytes[HEADER..bytes.len() - 8]).ok_or(Refused::Damaged)
+        let (start, end) = (head.bytes(), bytes.len() - 8);
+        let sealed = bytes.get(start..end).ok_or(Refused::Damaged)?;
+        let opened;
+        let body = match &sealer {
+            Some(sealer) => {
+                opened = Lock { sealer, place: 0 }.open(&bytes[..start], sealed).ok_or(Refused::Damaged)?;
+                opened.as_slice()
+            }
+            None => sealed,
+        };
+        let image = Self::decode_body(body).ok_or(Refused::Damaged)?;
+        Ok((image, head.seal.map_or(Age::Plain, |wrapped| place.age(&wrapped))))
     }
 
     fn decode_body(body: &[u8]) -> Option<Self> {

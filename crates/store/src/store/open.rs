@@ -13,7 +13,8 @@ use super::checkpoint::{Entry, Form, Image, Refused, checkpoint_number, file_num
 use super::removal::{counted, file_name};
 use super::{Dropped, Store};
 use crate::error::{Damage, Error};
-use crate::form::{self, FRAME_HEAD, HEADER, Header, NameBook};
+use crate::file::{Age, SegmentFile};
+use crate::form::{self, FRAME_HEAD, NameBook};
 use crate::options::Options;
 use crate::record::u64_at;
 use crate::segment::{Body, Hot, Segment};
@@ -32,6 +33,27 @@ pub struct Opened {
     pub state: Vec<u8>,
     /// What was found not to be as written.
     pub damage: Vec<Damage>,
+    /// Which of the stream's files the current key does not protect.
+    pub encryption: Encryption,
+}
+
+/// How many files of a stream are not under the current key; all 0 if no keys are given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Encryption {
+    /// Files under a previous key, which must be given until there is none of them.
+    pub previous: u64,
+    /// Files that are not encrypted.
+    pub plain: u64,
+}
+
+impl Encryption {
+    fn note(&mut self, age: Age) {
+        match age {
+            Age::Current => {}
+            Age::Previous => self.previous += 1,
+            Age::Plain => self.plain += 1,
+        }
+    }
 }
 
 impl Store {
@@ -40,7 +62,8 @@ impl Store {
     /// for messages, at position 0. Without any file it is an empty stream at position 0.
     ///
     /// # Errors
-    /// The disk's, [`Error::Newer`], [`Error::Foreign`]. Damage is no error.
+    /// The disk's, [`Error::Newer`], [`Error::Foreign`], and [`Error::Key`] if a file needs a key that is not given: nothing is
+    /// removed or put aside then. Damage is no error.
     pub fn open(disk: Arc<dyn Disk>, folder: &str, options: Options) -> Result<Opened, Error> {
         let failed = |error| Error::disk(folder, error);
         disk.create_folder(folder).map_err(failed)?;
@@ -51,11 +74,17 @@ impl Store {
         numbers.sort_unstable();
         let newest = numbers.last().copied().unwrap_or(0);
         let mut image = None;
+        let mut encryption = Encryption::default();
+        let encrypts = store.options.seal.is_some();
         while let Some(number) = numbers.pop() {
-            if let Some(found) = store.read_checkpoint(number)? {
+            if let Some((found, age)) = store.read_checkpoint(number)? {
+                encryption.note(age);
                 image = Some((number, found));
                 break;
             }
+        }
+        for number in numbers {
+            encryption.note(store.checkpoint_age(number)?);
         }
         let segments: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
         let (mut position, mut state) = (0, Vec::new());
@@ -64,9 +93,9 @@ impl Store {
                 (position, state) = (found.position, std::mem::take(&mut found.state));
                 store.ledger.number = number;
                 store.ledger.position = position;
-                store.restore(found, &segments)?;
+                store.restore(found, &segments, &mut encryption)?;
             }
-            None if !segments.is_empty() => store.salvage(&segments)?,
+            None if !segments.is_empty() => store.salvage(&segments, &mut encryption)?,
             None => {}
         }
         store.ledger.highest = newest;
@@ -74,7 +103,8 @@ impl Store {
         store.first = None;
         store.first_from_segments();
         let damage = store.take_damage();
-        Ok(Opened { store, position, state, damage })
+        let encryption = if encrypts { encryption } else { Encryption::default() };
+        Ok(Opened { store, position, state, damage, encryption })
     }
 
     fn first_from_segments(&mut self) {
@@ -83,14 +113,15 @@ impl Store {
     }
 
     /// `None` if it is damaged; it is put aside then.
-    fn read_checkpoint(&mut self, number: u64) -> Result<Option<Image>, Error> {
+    fn read_checkpoint(&mut self, number: u64) -> Result<Option<(Image, Age)>, Error> {
         let Some(place) = self.shelf.place.clone() else { return Ok(None) };
         let name = place.checkpoint(number);
         let bytes = read_all(&place, &name).map_err(|error| Error::disk(&name, error))?;
-        match Image::decode(&bytes, place.stream) {
-            Ok(image) => Ok(Some(image)),
+        match Image::decode(&bytes, &place, number) {
+            Ok(found) => Ok(Some(found)),
             Err(Refused::Newer(version)) => Err(Error::Newer { file: name, version }),
             Err(Refused::Foreign) => Err(Error::Foreign { file: name }),
+            Err(Refused::Key(source)) => Err(Error::Key { file: name, source }),
             Err(Refused::Damaged) => {
                 let aside = format!("{name}.damaged");
                 place.disk.rename(&name, &aside).map_err(|error| Error::disk(&name, error))?;
@@ -105,8 +136,23 @@ impl Store {
         }
     }
 
+    /// Under which key a checkpoint is that is not read.
+    fn checkpoint_age(&self, number: u64) -> Result<Age, Error> {
+        let Some(place) = self.shelf.place.as_ref().filter(|place| place.seal.is_some()) else {
+            return Ok(Age::Plain);
+        };
+        let name = place.checkpoint(number);
+        let failed = |error| Error::disk(&name, error);
+        let file = place.disk.open(&name, Open::Existing).map_err(failed)?;
+        let length = file.len().map_err(failed)?;
+        let head = read_at(&*file, 0, form::SEALED_HEAD, length).map_err(failed)?;
+        let seal = form::Head::decode(form::Kind::Checkpoint, &head).map(|head| head.seal);
+        // One that is damaged is of no use with any key.
+        Ok(seal.map_or(Age::Current, |seal| seal.map_or(Age::Plain, |wrapped| place.age(&wrapped))))
+    }
+
     /// Becomes what a checkpoint says, as far as the segments are there.
-    fn restore(&mut self, image: Image, files: &[u64]) -> Result<(), Error> {
+    fn restore(&mut self, image: Image, files: &[u64], encryption: &mut Encryption) -> Result<(), Error> {
         let Some(place) = self.shelf.place.clone() else { return Ok(()) };
         self.last = image.last;
         self.last_timestamp = image.last_timestamp;
@@ -120,7 +166,7 @@ impl Store {
         for entry in image.segments {
             self.messages += entry.live.len();
             self.bytes += entry.bytes;
-            self.restore_segment(&place, entry)?;
+            self.restore_segment(&place, entry, encryption)?;
         }
         if self.recount_due {
             self.recount()?;
@@ -132,7 +178,12 @@ impl Store {
         Ok(())
     }
 
-    fn restore_segment(&mut self, place: &Place, entry: Entry) -> Result<(), Error> {
+    fn restore_segment(
+        &mut self,
+        place: &Place,
+        entry: Entry,
+        encryption: &mut Encryption,
+    ) -> Result<(), Error> {
         let mut segment = Segment::new(entry.number, entry.base.max(1));
         segment.last = entry.last;
         segment.bytes = entry.bytes;
@@ -146,47 +197,52 @@ impl Store {
         let number = entry.number;
         self.segments.push_back(segment);
         let at = self.segments.len() - 1;
-        let name = place.segment(number);
-        let failed = |error: io::Error| Error::disk(&name, error);
-        let file = match place.open(number) {
-            Ok(file) => file,
+        let (file, age, whole) = match SegmentFile::inspect(place, number) {
+            Ok((file, age, whole)) => (file, age, whole),
             Err(Error::Disk { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return self.search(at);
             }
+            // What bears a foreign head may still hold some of our records.
+            Err(Error::Foreign { .. }) => (SegmentFile::open(place, number)?, Age::Plain, false),
             Err(error) => return Err(error),
         };
-        let length = file.len().map_err(failed)?;
-        let header = read_at(&*file, 0, HEADER, length).map_err(failed)?;
-        match form::read_header(&header, place.stream, number) {
-            Header::Ours => {}
-            Header::Newer(version) => return Err(Error::Newer { file: name, version }),
-            Header::Foreign | Header::Damaged => {
-                self.segments[at].damaged = true;
-                self.segments[at].distrusted = true;
-                self.damage.push(Damage {
-                    file: file_name(number),
-                    sequences: None,
-                    what: "a segment's header is not what was written",
-                });
-            }
+        let rewraps = age == Age::Previous && matches!(entry.form, Form::Sealed(_));
+        encryption.note(if rewraps { file.rewrap(place) } else { age });
+        if !whole {
+            self.segments[at].damaged = true;
+            self.segments[at].distrusted = true;
+            self.damage.push(Damage {
+                file: file_name(number),
+                sequences: None,
+                what: "a segment's header is not what was written",
+            });
         }
         match entry.form {
             Form::Sealed(footer) => {
                 self.segments[at].body = Body::Sealed(footer);
                 let end = footer.place.saturating_add(u64::from(footer.length));
-                let hash = read_at(&*file, end.saturating_sub(8), 8, length).map_err(failed)?;
-                if u64_at(&hash, 0) == Some(footer.hash) { Ok(()) } else { self.search(at) }
+                let hash = file.read(end.saturating_sub(8), 8)?;
+                if hash.and_then(|hash| u64_at(&hash, 0)) == Some(footer.hash) {
+                    Ok(())
+                } else {
+                    self.search(at)
+                }
             }
             Form::Hot { closed, blocks } => {
-                if length > entry.file_len {
-                    file.set_len(entry.file_len).map_err(failed)?;
+                if file.len()? > entry.file_len {
+                    file.set_len(entry.file_len)?;
                 }
                 let mut table = Table { blocks, ..Table::default() };
-                self.segments[at].file = Some(Arc::clone(&file));
-                let whole = index_blocks(place, &*file, number, self.segments[at].base, &mut table)?;
+                let spent = place.seal.is_some();
+                let whole = index_blocks(place, &file, self.segments[at].base, &mut table)?;
+                self.segments[at].file = Some(Arc::new(file));
                 self.take_table(at, table, closed || !whole);
                 if !whole {
                     self.mourn(at);
+                }
+                if spent {
+                    // Places beyond the end may have been written before, and what is not encrypted ends here.
+                    self.segments[at].spend();
                 }
                 Ok(())
             }
@@ -203,14 +259,14 @@ impl Store {
     fn search(&mut self, at: usize) -> Result<(), Error> {
         let Some(place) = self.shelf.place.clone() else { return Ok(()) };
         let Segment { number, base, .. } = self.segments[at];
-        let file = match place.open(number) {
+        let file = match SegmentFile::open(&place, number) {
             Ok(file) => Some(file),
             Err(Error::Disk { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
         let mut table = Table::default();
         if let Some(file) = &file {
-            scan(&place, &**file, number, base, &mut table)?;
+            scan(&place, file, base, &mut table)?;
         } else {
             self.segments[at].file_len = 0;
         }
@@ -303,7 +359,7 @@ impl Store {
     }
 
     /// No checkpoint is left: takes every message that can be found, newest files first, whole ones before torn ones.
-    fn salvage(&mut self, files: &[u64]) -> Result<(), Error> {
+    fn salvage(&mut self, files: &[u64], encryption: &mut Encryption) -> Result<(), Error> {
         let Some(place) = self.shelf.place.clone() else { return Ok(()) };
         self.damage.push(Damage {
             file: "checkpoint".to_owned(),
@@ -312,25 +368,14 @@ impl Store {
         });
         let mut found: Vec<(bool, Segment, Table)> = Vec::new();
         for number in files {
-            let file = place.open(*number)?;
-            let name = place.segment(*number);
-            let failed = |error: io::Error| Error::disk(&name, error);
-            let length = file.len().map_err(failed)?;
-            let header = read_at(&*file, 0, HEADER, length).map_err(failed)?;
-            match form::read_header(&header, place.stream, *number) {
-                Header::Newer(version) => return Err(Error::Newer { file: name, version }),
-                Header::Foreign => return Err(Error::Foreign { file: name }),
-                Header::Ours | Header::Damaged => {}
-            }
+            let (file, age, _) = SegmentFile::inspect(&place, *number)?;
+            encryption.note(age);
             // Which sequence a segment starts with is only known from its first record.
-            let Some(base) = first_sequence(&place, &*file, *number)? else { continue };
+            let Some(base) = first_sequence(&place, &file)? else { continue };
             let mut table = Table::default();
-            let end = scan(&place, &*file, *number, base, &mut table)?;
+            let end = scan(&place, &file, base, &mut table)?;
             let Some(last) = table.rows.last() else { continue };
-            let rest = usize::try_from(length.saturating_sub(end)).unwrap_or(usize::MAX);
-            let footer = read_at(&*file, end, rest, length).map_err(failed)?;
-            let whole = form::after_points(&footer)
-                .is_some_and(|footer| form::read_footer(footer, place.stream, *number, None).is_some());
+            let whole = has_footer(&place, &file, end)?;
             let mut segment = Segment::new(*number, base);
             segment.last = base + u64::from(last.delta);
             segment.file_len = end;
@@ -355,6 +400,9 @@ impl Store {
             self.bytes += segment.bytes;
             self.segments.insert(at, segment);
             self.take_table(at, table, true);
+            if place.seal.is_some() {
+                self.segments[at].spend();
+            }
         }
         if let Some(segment) = self.segments.back() {
             (self.last, self.last_timestamp) = (segment.last, segment.newest);
@@ -370,17 +418,11 @@ fn segment_number(name: &str) -> Option<u64> {
 }
 
 /// Reads the blocks a checkpoint names into a table. False if anything is missing.
-fn index_blocks(
-    place: &Place,
-    file: &dyn File,
-    number: u64,
-    base: u64,
-    table: &mut Table,
-) -> Result<bool, Error> {
+fn index_blocks(place: &Place, file: &SegmentFile, base: u64, table: &mut Table) -> Result<bool, Error> {
     let mut names = NameBook::default();
     let mut whole = true;
     for block in table.blocks.clone() {
-        whole &= match place.read_block(file, number, block)? {
+        whole &= match file.read_block(block)? {
             Some(plain) => form::index_block(table, &mut names, place.stream, base, block, &plain),
             None => false,
         };
@@ -389,15 +431,13 @@ fn index_blocks(
 }
 
 /// Reads frame after frame into a table, as far as they are whole, and returns where they end.
-fn scan(place: &Place, file: &dyn File, number: u64, base: u64, table: &mut Table) -> Result<u64, Error> {
-    let name = place.segment(number);
-    let failed = |error: io::Error| Error::disk(&name, error);
-    let length = file.len().map_err(failed)?;
+fn scan(place: &Place, file: &SegmentFile, base: u64, table: &mut Table) -> Result<u64, Error> {
+    let length = file.len()?;
     let mut names = NameBook::default();
-    let mut at = HEADER as u64;
-    while let Some(block) = frame_at(place, file, number, at, length).map_err(failed)? {
+    let mut at = form::frames_at(file.is_encrypted());
+    while let Some(block) = frame_at(place, file, at, length)? {
         let after = table.blocks.last().map_or(0, |block| block.start + block.length);
-        let plain = place.read_block(file, number, block)?;
+        let plain = file.read_block(block)?;
         if block.start < after {
             break;
         }
@@ -410,19 +450,17 @@ fn scan(place: &Place, file: &dyn File, number: u64, base: u64, table: &mut Tabl
     Ok(at)
 }
 
-fn frame_at(place: &Place, file: &dyn File, number: u64, at: u64, length: u64) -> io::Result<Option<Block>> {
-    let head = read_at(file, at, FRAME_HEAD, length)?;
-    let block = form::frame_length(&head, place.stream, number);
+fn frame_at(place: &Place, file: &SegmentFile, at: u64, length: u64) -> Result<Option<Block>, Error> {
+    let Some(head) = file.read(at, FRAME_HEAD)? else { return Ok(None) };
+    let block = form::frame_length(&head, place.stream, file.number);
     Ok(block.map(|block| Block { place: at, ..block }).filter(|block| at + u64::from(block.stored) <= length))
 }
 
-fn first_sequence(place: &Place, file: &dyn File, number: u64) -> Result<Option<u64>, Error> {
-    let name = place.segment(number);
-    let failed = |error: io::Error| Error::disk(&name, error);
-    let length = file.len().map_err(failed)?;
-    let mut at = HEADER as u64;
-    while let Some(block) = frame_at(place, file, number, at, length).map_err(failed)? {
-        if let Some(plain) = place.read_block(file, number, block)?
+fn first_sequence(place: &Place, file: &SegmentFile) -> Result<Option<u64>, Error> {
+    let length = file.len()?;
+    let mut at = form::frames_at(file.is_encrypted());
+    while let Some(block) = frame_at(place, file, at, length)? {
+        if let Some(plain) = file.read_block(block)?
             && let Some(record) = crate::record::decode(&plain, place.stream)
         {
             return Ok(Some(record.sequence));
@@ -430,6 +468,18 @@ fn first_sequence(place: &Place, file: &dyn File, number: u64) -> Result<Option<
         at += u64::from(block.stored);
     }
     Ok(None)
+}
+
+/// Whether points and a footer that verifies follow the frames, which end at `end`.
+fn has_footer(place: &Place, file: &SegmentFile, end: u64) -> Result<bool, Error> {
+    let rest = usize::try_from(file.len()?.saturating_sub(end)).unwrap_or(usize::MAX);
+    let Some(bytes) = file.read(end, rest)? else { return Ok(false) };
+    let Some(points) = form::points_length(&bytes, file.is_encrypted()) else { return Ok(false) };
+    let lock = file.lock(end.saturating_add(points as u64));
+    let footer = bytes
+        .get(points..)
+        .and_then(|footer| form::read_footer(footer, place.stream, file.number, None, lock));
+    Ok(footer.is_some())
 }
 
 fn read_all(place: &Place, name: &str) -> io::Result<Vec<u8>> {

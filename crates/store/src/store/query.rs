@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashSet;
-use sonata_disk::File;
 
 use super::Store;
 use crate::error::Error;
+use crate::file::SegmentFile;
 use crate::filter::Filter;
 use crate::message::Message;
 use crate::segment::{Body, Footer, Segment};
@@ -317,11 +317,11 @@ impl Store {
                 None => return self.load(segment, Part::Table(*footer)),
             },
         };
-        let block = table.block(table.find(delta)?.offset)?;
-        let key = block as u32;
-        let known = unwritten.is_some_and(|unwritten| unwritten.contains_key(&key))
-            || self.shelf.blocks.contains((number, key));
-        if known { None } else { self.load(segment, Part::Block(key, table.blocks[block])) }
+        let index = table.block(table.find(delta)?.offset)?;
+        let block = table.blocks[index];
+        let known = unwritten.is_some_and(|unwritten| unwritten.contains_key(&(index as u32)))
+            || self.shelf.blocks.contains((number, block.place));
+        if known { None } else { self.load(segment, Part::Block(block)) }
     }
 
     /// What would have to be read from the disk for the next step of [`Store::next_message`]. Run it, give it to
@@ -367,7 +367,7 @@ impl Store {
             (Content::Table(table), Body::Sealed(_)) if !self.shelf.tables.contains(number) => {
                 self.shelf.keep_table(number, table);
             }
-            (Content::Block(block, bytes), _) => self.shelf.keep_block(number, block, bytes),
+            (Content::Block(place, bytes), _) => self.shelf.keep_block(number, place, bytes),
             _ => {}
         }
     }
@@ -434,7 +434,7 @@ fn delta(base: u64, sequence: u64) -> u32 {
 #[derive(Debug)]
 pub struct Load {
     place: Place,
-    file: Option<Arc<dyn File>>,
+    file: Option<Arc<SegmentFile>>,
     number: u64,
     part: Part,
 }
@@ -442,7 +442,7 @@ pub struct Load {
 #[derive(Debug)]
 enum Part {
     Table(Footer),
-    Block(u32, Block),
+    Block(Block),
 }
 
 impl Load {
@@ -456,15 +456,12 @@ impl Load {
     fn read(self) -> Option<Content> {
         let file = match self.file {
             Some(file) => file,
-            None => self.place.open(self.number).ok()?,
+            None => Arc::new(SegmentFile::open(&self.place, self.number).ok()?),
         };
         match self.part {
-            Part::Table(footer) => {
-                self.place.read_table(&*file, self.number, footer).ok()?.map(Content::Table)
-            }
-            Part::Block(key, block) => {
-                let bytes = self.place.read_block(&*file, self.number, block).ok()??;
-                Some(Content::Block(key, bytes))
+            Part::Table(footer) => file.read_table(footer).ok()?.map(Content::Table),
+            Part::Block(block) => {
+                file.read_block(block).ok()?.map(|bytes| Content::Block(block.place, bytes))
             }
         }
     }
@@ -480,6 +477,6 @@ pub struct Loaded {
 #[derive(Debug)]
 enum Content {
     Table(Table),
-    Block(u32, Bytes),
+    Block(u64, Bytes),
     Nothing,
 }

@@ -14,6 +14,7 @@ use super::removal::file_name;
 use super::work::{Writing, Written};
 use super::{Dropped, Store};
 use crate::error::Error;
+use crate::file::SegmentFile;
 use crate::form::{self, NameBook};
 use crate::record;
 use crate::segment::{BLOCK_BYTES, Body, Footer, Hot, Segment};
@@ -28,7 +29,9 @@ const SMALL: u64 = 4;
 
 impl Store {
     pub(super) fn rewriting(&mut self) -> Option<Rewriting> {
-        let wasteful = |segment: &Segment| segment.distrusted || segment.live_stored * 2 < segment.stored;
+        let wasteful = |segment: &Segment| {
+            segment.distrusted || segment.spent || segment.live_stored * 2 < segment.stored
+        };
         let start = self.segments.iter().position(|segment| self.is_movable(segment) && wasteful(segment))?;
         let mut live = self.segments[start].live_stored;
         let mut end = start + 1;
@@ -49,9 +52,11 @@ impl Store {
         Some(self.rewriting_of(start..end))
     }
 
-    /// What must be moved before anything can be called durable: files whose sync failed.
+    /// What must be moved before anything can be called durable: files whose sync failed, and those that should take
+    /// something more and do not.
     pub(super) fn rescue(&mut self) -> Option<Rewriting> {
-        let at = self.segments.iter().position(|segment| segment.distrusted)?;
+        let due = |segment: &Segment| segment.distrusted || segment.spent && segment.unwritten() > 0;
+        let at = self.segments.iter().position(due)?;
         if self.segments[at].is_open() {
             self.segments[at].close();
         }
@@ -62,7 +67,9 @@ impl Store {
     fn is_movable(&self, segment: &Segment) -> bool {
         match &segment.body {
             Body::Sealed(_) => true,
-            Body::Hot(hot) => hot.closed && (self.shelf.place.is_none() || segment.distrusted),
+            Body::Hot(hot) => {
+                hot.closed && (self.shelf.place.is_none() || segment.distrusted || segment.spent)
+            }
         }
     }
 
@@ -117,7 +124,7 @@ impl Store {
         base: u64,
         sources: &[u64],
         table: Arc<Table>,
-        file: Option<(Arc<dyn sonata_disk::File>, u64, Footer)>,
+        file: Option<(Arc<SegmentFile>, u64, Footer)>,
         blocks: HashMap<u32, Bytes, foldhash::fast::RandomState>,
     ) -> Result<(), Error> {
         let mut segment = Segment::new(number, base);
@@ -292,8 +299,8 @@ impl Rewriting {
     /// Copies what lives and can be read of a source. False if its footer is damaged.
     fn copy(&self, source: &Source, growth: &mut Growth) -> Result<bool, Error> {
         let file = match &self.place {
-            Some(place) => match place.open(source.number) {
-                Ok(file) => Some((place, file)),
+            Some(place) => match SegmentFile::open(place, source.number) {
+                Ok(file) => Some(file),
                 Err(Error::Disk { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
                 Err(error) => return Err(error),
             },
@@ -302,12 +309,10 @@ impl Rewriting {
         let none = HashMap::default();
         let (table, unwritten) = match (&source.content, &file) {
             (Content::Hot(table, unwritten), _) => (Arc::clone(table), unwritten),
-            (Content::Sealed(footer), Some((place, file))) => {
-                match place.read_table(&**file, source.number, *footer)? {
-                    Some(table) => (Arc::new(table), &none),
-                    None => return Ok(false),
-                }
-            }
+            (Content::Sealed(footer), Some(file)) => match file.read_table(*footer)? {
+                Some(table) => (Arc::new(table), &none),
+                None => return Ok(false),
+            },
             (Content::Sealed(_), None) => return Ok(false),
         };
         let mut current: Option<(usize, Option<Bytes>)> = None;
@@ -317,7 +322,7 @@ impl Rewriting {
             if current.as_ref().is_none_or(|(at, _)| *at != number) {
                 let bytes = match (unwritten.get(&(number as u32)), &file) {
                     (Some(bytes), _) => Some(bytes.clone()),
-                    (None, Some((place, file))) => place.read_block(&**file, source.number, block)?,
+                    (None, Some(file)) => file.read_block(block)?,
                     (None, None) => None,
                 };
                 current = Some((number, bytes));

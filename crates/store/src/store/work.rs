@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
-use sonata_disk::{File, Open};
 
 use super::checkpoint::{Freezing, Frozen};
 use super::rewrite::{Rewriting, Rewritten};
 use super::{Dropped, Store};
 use crate::error::Error;
-use crate::form::{self, FRAME_HEAD, HEADER};
+use crate::file::SegmentFile;
+use crate::form::{self, FRAME_HEAD};
 use crate::segment::{Body, Footer};
 use crate::shelf::Place;
 use crate::table::Table;
@@ -97,6 +97,7 @@ impl Store {
         if self.is_out() {
             return None;
         }
+        self.spend_risked();
         let job = self.removal().or_else(|| self.writing()).or_else(|| self.rewriting().map(Job::Rewrite))?;
         Some(self.hand_out(job))
     }
@@ -109,6 +110,7 @@ impl Store {
             return None;
         }
         let place = self.shelf.place.clone()?;
+        self.spend_risked();
         if let Some(rewriting) = self.rescue() {
             return Some(self.hand_out(Job::Rewrite(rewriting)));
         }
@@ -145,14 +147,26 @@ impl Store {
         Work { token, job }
     }
 
+    /// Gives up the files of writes that failed or were never heard of again, if they are encrypted: the same places
+    /// must not be written again with something else. No work is out.
+    fn spend_risked(&mut self) {
+        for segment in &mut self.segments {
+            let risked = std::mem::take(&mut segment.risked);
+            if risked && segment.file.as_ref().is_some_and(|file| file.is_encrypted()) {
+                segment.spend();
+            }
+        }
+    }
+
     /// Writes on the spot what should have been written in the background.
     pub(super) fn write_now(&mut self) -> Result<(), Error> {
         if self.is_out() {
             let max = self.options.unwritten_bytes_max.saturating_mul(BEHIND_FACTOR);
             return if self.unwritten > max { Err(Error::Behind) } else { Ok(()) };
         }
+        self.spend_risked();
         while self.unwritten > self.options.unwritten_bytes_max
-            && let Some(job) = self.writing()
+            && let Some(job) = self.writing().or_else(|| self.rescue().map(Job::Rewrite))
         {
             let work = self.hand_out(job);
             self.finish(work.run())?;
@@ -169,10 +183,10 @@ impl Store {
     fn writing(&mut self) -> Option<Job> {
         let place = self.shelf.place.clone()?;
         let at = self.segments.iter().position(|segment| match &segment.body {
-            Body::Hot(hot) if hot.closed => !segment.distrusted,
+            Body::Hot(_) if segment.distrusted || segment.spent => false,
+            Body::Hot(hot) if hot.closed => true,
             Body::Hot(hot) => {
-                !segment.distrusted
-                    && (hot.unwritten.len() as u64) * (crate::segment::BLOCK_BYTES as u64) >= OPEN_BYTES
+                (hot.unwritten.len() as u64) * (crate::segment::BLOCK_BYTES as u64) >= OPEN_BYTES
             }
             Body::Sealed(_) => false,
         })?;
@@ -180,9 +194,13 @@ impl Store {
     }
 
     /// What is to be written of a segment, up to a number of bytes.
-    pub(super) fn writing_of(&self, at: usize, bytes_max: usize) -> Option<Writing> {
-        let segment = &self.segments[at];
+    pub(super) fn writing_of(&mut self, at: usize, bytes_max: usize) -> Option<Writing> {
+        let segment = &mut self.segments[at];
         let Body::Hot(hot) = &segment.body else { return None };
+        if segment.spent {
+            return None;
+        }
+        segment.risked = true;
         let mut blocks = Vec::new();
         let mut bytes = 0;
         let mut numbers: Vec<u32> = hot.unwritten.keys().copied().collect();
@@ -217,6 +235,7 @@ impl Store {
             }
             return;
         };
+        segment.risked = false;
         segment.file = Some(written.file);
         segment.file_len = written.file_len;
         let Body::Hot(hot) = &mut segment.body else { return };
@@ -227,7 +246,7 @@ impl Store {
             }
             if let Some(bytes) = hot.unwritten.remove(&number) {
                 self.unwritten -= bytes.len() as u64;
-                self.shelf.keep_block(segment.number, number, bytes);
+                self.shelf.keep_block(segment.number, place, bytes);
             }
         }
         if let Some((table, footer)) = written.sealed {
@@ -244,7 +263,7 @@ pub(super) struct Writing {
     pub(super) number: u64,
     pub(super) base: u64,
     /// `None` for a file that does not exist yet.
-    pub(super) file: Option<Arc<dyn File>>,
+    pub(super) file: Option<Arc<SegmentFile>>,
     pub(super) file_len: u64,
     /// Number, start in the segment, records.
     pub(super) blocks: Vec<(u32, u32, Bytes)>,
@@ -256,7 +275,7 @@ pub(super) struct Writing {
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) number: u64,
-    pub(super) file: Arc<dyn File>,
+    pub(super) file: Arc<SegmentFile>,
     pub(super) file_len: u64,
     /// Number, place in the file, length of the frame.
     pub(super) placed: Vec<(u32, u64, u32)>,
@@ -266,29 +285,30 @@ pub(super) struct Written {
 impl Writing {
     pub(super) fn run(&self, place: &Place) -> Result<Written, Error> {
         let name = place.segment(self.number);
-        self.write(place, &name).map_err(|error| Error::disk(&name, error))
-    }
-
-    fn write(&self, place: &Place, name: &str) -> std::io::Result<Written> {
-        let mut file_len = self.file_len;
         let mut bytes = Vec::new();
         let file = match &self.file {
             Some(file) => Arc::clone(file),
-            None if file_len > 0 => place.disk.open(name, Open::Existing)?,
+            None if self.file_len > 0 => Arc::new(SegmentFile::open(place, self.number)?),
             None => {
-                // What an attempt that failed has left is of no use.
-                let file = place.disk.open(name, Open::Either)?;
-                file.set_len(0)?;
-                bytes.extend_from_slice(&form::header(place.stream, self.number));
-                debug_assert_eq!(bytes.len(), HEADER);
-                file
+                let created = SegmentFile::create(place, self.number);
+                let (file, header) = created.map_err(|error| Error::disk(&name, error))?;
+                bytes = header;
+                Arc::new(file)
             }
         };
+        self.write(place, file, bytes).map_err(|error| Error::disk(&name, error))
+    }
+
+    /// Writes all at once behind `bytes`, the header of a new file.
+    fn write(&self, place: &Place, file: Arc<SegmentFile>, mut bytes: Vec<u8>) -> std::io::Result<Written> {
+        let mut file_len = self.file_len;
         let mut placed = Vec::with_capacity(self.blocks.len());
         for (number, start, plain) in &self.blocks {
-            let frame = form::frame(place.stream, self.number, *start, plain, place.compression);
+            let at = file_len + bytes.len() as u64;
+            let lock = file.lock(at);
+            let frame = form::frame(place.stream, self.number, *start, plain, place.compression, lock);
             debug_assert!(frame.len() >= FRAME_HEAD);
-            placed.push((*number, file_len + bytes.len() as u64, frame.len() as u32));
+            placed.push((*number, at, frame.len() as u32));
             bytes.extend_from_slice(&frame);
         }
         let mut sealed = None;
@@ -299,15 +319,16 @@ impl Writing {
                     (block.place, block.stored) = (*at, *stored);
                 }
             }
-            let footer = form::footer(place.stream, self.number, self.base, &table);
-            let hash = crate::record::u64_at(&footer, footer.len() - 8).unwrap_or_default();
-            bytes.extend_from_slice(&form::points(&table));
             let at = file_len + bytes.len() as u64;
+            bytes.extend_from_slice(&form::points(&table, file.sealer(), at));
+            let at = file_len + bytes.len() as u64;
+            let footer = form::footer(place.stream, self.number, self.base, &table, file.lock(at));
+            let hash = crate::record::u64_at(&footer, footer.len() - 8).unwrap_or_default();
             bytes.extend_from_slice(&footer);
             let points = table.rows.len() as u32;
             sealed = Some((table, Footer { place: at, length: footer.len() as u32, points, hash }));
         }
-        file.write_at(&bytes, file_len)?;
+        file.file.write_at(&bytes, file_len)?;
         file_len += bytes.len() as u64;
         Ok(Written { number: self.number, file, file_len, placed, sealed })
     }
