@@ -38,7 +38,9 @@ pub struct Interest {
 
 /// Who wants to be told when interest in a subject may have changed.
 #[derive(Default)]
-struct Watches(hashbrown::HashMap<Box<[u8]>, Vec<(u64, Arc<dyn Watch>)>, FixedState>);
+struct Watches(hashbrown::HashMap<Box<[u8]>, Watchers, FixedState>);
+
+type Watchers = Vec<(u64, Arc<dyn Watch>)>;
 
 impl fmt::Debug for Watches {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -524,7 +524,8 @@ impl Node {
         if !account.interest.has_interest(subject.as_bytes()) {
             return;
         }
-        let text = crate::advisory::Advisory::new(self.new_id(), crate::timestamp::Timestamp(now), body).encode();
+        let text =
+            crate::advisory::Advisory::new(self.new_id(), crate::timestamp::Timestamp(now), body).encode();
         out.publish(Outgoing::plain(subject.as_bytes(), &text));
     }
 

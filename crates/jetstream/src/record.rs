@@ -228,11 +228,7 @@ impl<'a> Record<'a> {
                 put_number(out, *id);
                 out.extend_from_slice(&timestamp.to_le_bytes());
                 put_number(out, acknowledged.len() as u64);
-                for one in acknowledged {
-                    out.push(one.verb as u8);
-                    put_number(out, one.stream);
-                    put_number(out, one.consumer);
-                }
+                acknowledged.iter().for_each(|one| one.encode(out));
             }
             Self::Advance { last } => {
                 out.push(ADVANCE);
@@ -277,17 +273,10 @@ impl<'a> Record<'a> {
                 Self::Deliver { id, timestamp, delivered }
             }
             ACKNOWLEDGE => {
-                let (id, timestamp, count) = (reader.number()?, reader.time()?, reader.count(3)?);
-                let one = |reader: &mut Reader<'a>| {
-                    let verb = match reader.byte()? {
-                        0 => Verb::Ack,
-                        1 => Verb::AckAll,
-                        2 => Verb::Term,
-                        _ => return Err(Malformed),
-                    };
-                    Ok(Acknowledged { verb, stream: reader.number()?, consumer: reader.number()? })
-                };
-                let acknowledged = (0..count).map(|_| one(&mut reader)).collect::<Result<_, _>>()?;
+                let (id, timestamp) = (reader.number()?, reader.time()?);
+                let count = reader.count(Acknowledged::BYTES_MIN)?;
+                let acknowledged =
+                    (0..count).map(|_| Acknowledged::decode(&mut reader)).collect::<Result<_, _>>()?;
                 Self::Acknowledge { id, timestamp, acknowledged }
             }
             ADVANCE => Self::Advance { last: reader.number()? },
@@ -329,6 +318,27 @@ impl<'a> Publish<'a> {
             headers: reader.take(header_bytes)?,
             payload: reader.take(payload_bytes)?,
         })
+    }
+}
+
+impl Acknowledged {
+    /// Fewest bytes of one.
+    pub(crate) const BYTES_MIN: usize = 3;
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.verb as u8);
+        put_number(out, self.stream);
+        put_number(out, self.consumer);
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let verb = match reader.byte()? {
+            0 => Verb::Ack,
+            1 => Verb::AckAll,
+            2 => Verb::Term,
+            _ => return Err(Malformed),
+        };
+        Ok(Self { verb, stream: reader.number()?, consumer: reader.number()? })
     }
 }
 

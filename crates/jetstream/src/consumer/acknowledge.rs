@@ -94,16 +94,41 @@ impl Consumer {
             Verb::AckAll => {
                 settled.stream > self.ack_floor.stream && settled.consumer > self.ack_floor.consumer
             }
-            _ => self.unacknowledged.contains_key(&settled.stream),
+            _ => self.unacknowledged.contains_key(&settled.stream) || self.is_given_up(settled.stream),
         };
-        // Again for one that is settled: an acknowledgement whose record was lost must still take the message away.
-        if news || self.retention != Retention::Limits {
+        if news {
             self.apply_acknowledged(&acknowledged, scene.now);
-            if self.is_logged() || self.retention != Retention::Limits {
-                self.acknowledged_log.push(acknowledged);
-            }
+        }
+        // Whoever says again what is on its way is answered when the log has it.
+        if (news && self.is_logged()) || self.unapplied.contains_key(&settled.stream) {
+            self.acknowledged_log.push(acknowledged);
         }
         true
+    }
+
+    /// A message is settled; the stream is to know of it even if the log loses the record.
+    pub(super) fn note_unapplied(&mut self, acknowledged: Acknowledged) {
+        if self.retention != Retention::Limits {
+            self.unapplied.insert(acknowledged.stream, acknowledged);
+        }
+    }
+
+    /// The log has an acknowledgement for good: appends the messages that it settles. With the policy `all` those are the ones
+    /// that were delivered, not whatever lies before (`an_acknowledgement_of_all_is_of_what_was_delivered`).
+    pub(crate) fn take_settled(&mut self, verb: Verb, sequence: u64, settled: &mut Vec<u64>) {
+        if verb == Verb::AckAll {
+            let later = self.unapplied.split_off(&sequence.saturating_add(1));
+            settled.extend(std::mem::replace(&mut self.unapplied, later).into_keys());
+        } else {
+            self.unapplied.remove(&sequence);
+            settled.push(sequence);
+        }
+    }
+
+    /// What the log may have lost is logged again, at the next occasion.
+    pub(crate) fn log_unapplied(&mut self) {
+        self.acknowledged_log.clear();
+        self.acknowledged_log.extend(self.unapplied.values());
     }
 
     /// See [`Record::Acknowledge`]. What has been applied before may be applied again.
@@ -114,15 +139,22 @@ impl Consumer {
             if sequence <= self.ack_floor.stream {
                 return;
             }
-            let kept = self.unacknowledged.split_off(&(sequence + 1));
-            for settled in std::mem::replace(&mut self.unacknowledged, kept).into_keys() {
+            let kept = self.unacknowledged.split_off(&sequence.saturating_add(1));
+            for (settled, entry) in std::mem::replace(&mut self.unacknowledged, kept) {
                 self.delivery_counts.remove(&settled);
                 self.forget_redelivery(settled);
+                self.note_unapplied(Acknowledged {
+                    verb: Verb::Ack,
+                    stream: settled,
+                    consumer: entry.consumer,
+                });
             }
+            self.note_unapplied(*acknowledged);
             let consumer = acknowledged.consumer.max(self.ack_floor.consumer);
             self.ack_floor = Place { consumer, stream: sequence };
             return;
         }
+        self.note_unapplied(*acknowledged);
         self.delivery_counts.remove(&sequence);
         self.forget_redelivery(sequence);
         if let Some(entry) = self.unacknowledged.remove(&sequence) {

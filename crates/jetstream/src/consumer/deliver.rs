@@ -6,10 +6,10 @@ use super::notice;
 use super::pull::Served;
 use super::{Consumer, Place, Scene, Unacknowledged};
 use crate::ack;
-use crate::config::AckPolicy;
+use crate::config::{AckPolicy, Retention};
 use crate::header::{self, name};
 use crate::outgoing::Outgoing;
-use crate::record::{Delivered, Record};
+use crate::record::{Acknowledged, Delivered, Record, Verb};
 
 /// What a turn may still do.
 #[derive(Debug, Clone, Copy)]
@@ -253,6 +253,10 @@ impl Consumer {
         }
         self.apply_delivered(&delivered, now);
         self.delivered_log.push(delivered);
+        if self.config.ack_policy == AckPolicy::None {
+            // Delivered is settled.
+            self.note_unapplied(Acknowledged { verb: Verb::Ack, stream: sequence, consumer });
+        }
     }
 
     /// Deliveries are numbered without gaps, so a gap means that a damaged log has lost a record. What it can have been about
@@ -353,8 +357,7 @@ impl Consumer {
             return None;
         }
         let mut delivered = std::mem::take(&mut self.delivered_log);
-        let settles =
-            self.config.ack_policy == AckPolicy::None && self.retention != crate::config::Retention::Limits;
+        let settles = self.config.ack_policy == AckPolicy::None && self.retention != Retention::Limits;
         if !self.is_logged() && !settles {
             delivered.clear();
             self.delivered_log = delivered;

@@ -85,6 +85,9 @@ pub(crate) struct Consumer {
     acknowledged_log: Vec<Acknowledged>,
     /// Who wants to be told that an acknowledgement is applied.
     acknowledged_replies: Vec<Box<[u8]>>,
+    /// Settled in a stream that goes by acknowledgements, and not yet applied by it: until the log has it, the message stays.
+    /// By sequence of the message.
+    unapplied: BTreeMap<u64, Acknowledged>,
     /// While the log is replayed: the first delivery that it should have and has not.
     missing: Option<u64>,
     /// When unacknowledged messages are to be looked at again.
@@ -168,6 +171,7 @@ impl Consumer {
             delivered_log: Vec::new(),
             acknowledged_log: Vec::new(),
             acknowledged_replies: Vec::new(),
+            unapplied: BTreeMap::new(),
             missing: None,
             ack_deadline: None,
             last_active: now,
@@ -244,11 +248,22 @@ impl Consumer {
         if !self.filter.matches(subject) {
             return false;
         }
-        match self.config.ack_policy {
+        let open = match self.config.ack_policy {
             AckPolicy::None => sequence >= self.next,
             AckPolicy::All | AckPolicy::FlowControl => sequence > self.ack_floor.stream,
             AckPolicy::Explicit => sequence >= self.next || self.unacknowledged.contains_key(&sequence),
-        }
+        };
+        open || self.is_given_up(sequence)
+    }
+
+    /// Delivered as often as it may be, and never acknowledged: somebody may still come for it, so the stream keeps it.
+    fn is_given_up(&self, sequence: u64) -> bool {
+        self.delivery_counts.contains_key(&sequence) && !self.unacknowledged.contains_key(&sequence)
+    }
+
+    /// Whether it has been given a message and wants it no more.
+    pub(crate) fn is_done_with(&self, sequence: u64, subject: &[u8]) -> bool {
+        sequence < self.next && self.filter.matches(subject) && !self.is_wanted(sequence, subject)
     }
 
     /// The stream has stored a message.
@@ -286,26 +301,33 @@ impl Consumer {
     pub(crate) fn on_cut(&mut self, store: &mut Store, first: u64, wider: bool) -> Result<(), Error> {
         self.next = self.next.max(first);
         if self.ack_floor.stream < first || wider {
-            let mut gone: Vec<u64> =
-                self.unacknowledged.range(..first).map(|(sequence, _)| *sequence).collect();
-            if wider {
-                for sequence in self.unacknowledged.range(first..).map(|(sequence, _)| *sequence) {
-                    if store.get(sequence).is_ok_and(|message| message.is_none()) {
-                        gone.push(sequence);
-                    }
+            let mut is_there = |sequence: u64| {
+                sequence >= first
+                    && (!wider
+                        || store.next(&Filter::all(), sequence).is_ok_and(|next| next == Some(sequence)))
+            };
+            // Those that were given up are only here.
+            self.delivery_counts.retain(|sequence, _| is_there(*sequence));
+            let mut floor = self.ack_floor.consumer;
+            self.unacknowledged.retain(|sequence, entry| {
+                let stays = is_there(*sequence);
+                if !stays {
+                    floor = floor.max(entry.consumer);
                 }
-            }
-            self.ack_floor.stream = self.ack_floor.stream.max(first.saturating_sub(1));
-            for sequence in gone {
-                if let Some(entry) = self.unacknowledged.remove(&sequence) {
-                    self.ack_floor.consumer = self.ack_floor.consumer.max(entry.consumer);
-                }
-                self.delivery_counts.remove(&sequence);
-                self.forget_redelivery(sequence);
-            }
-            if self.unacknowledged.is_empty() {
-                self.ack_floor = Place { consumer: self.deliveries, stream: self.next - 1 };
-            }
+                stays
+            });
+            let Self { redeliver, redeliver_set, unacknowledged, .. } = self;
+            redeliver_set.retain(|sequence| unacknowledged.contains_key(sequence));
+            redeliver.retain(|sequence| unacknowledged.contains_key(sequence));
+            // Never past a delivery that is still to be answered: the answer would be taken for an old one.
+            let open = self.unacknowledged.values().map(|entry| entry.consumer).min();
+            self.ack_floor = match open {
+                Some(open) => Place {
+                    consumer: floor.min(open.saturating_sub(1)).max(self.ack_floor.consumer),
+                    stream: self.ack_floor.stream.max(first.saturating_sub(1)),
+                },
+                None => Place { consumer: self.deliveries, stream: self.next - 1 },
+            };
         }
         self.count_pending(store)
     }
@@ -340,7 +362,7 @@ impl Consumer {
 
     /// Whether its deliveries and acknowledgements are in the stream's log.
     pub(crate) fn is_logged(&self) -> bool {
-        !self.config.mem_storage && !(self.config.ack_policy == AckPolicy::None && !self.config.is_durable())
+        !self.config.mem_storage && (self.config.ack_policy != AckPolicy::None || self.config.is_durable())
     }
 
     /// Whether somebody is there to be served: a push consumer's listener, a pull consumer's request.
@@ -374,6 +396,10 @@ impl Consumer {
     /// The stream's subjects are others now.
     pub(crate) fn refilter(&mut self, stream: &StreamConfig, store: &mut Store) {
         self.filter = filter_of(&self.config, stream, store);
+        self.retention = stream.retention;
+        if self.retention == Retention::Limits {
+            self.unapplied.clear();
+        }
     }
 
     /// What the API shows of it.
@@ -449,6 +475,7 @@ impl Consumer {
         self.delivery_counts.clear();
         self.redeliver.clear();
         self.redeliver_set.clear();
+        self.unapplied.clear();
         self.skip_list = None;
         self.ack_floor = Place { consumer: 0, stream: self.next - 1 };
         self.last_delivered = None;

@@ -9,24 +9,22 @@ use crate::archive::{ConsumerSnapshot, ConsumerState, PendingDelivery, SequenceP
 use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig};
 
 impl Consumer {
-    /// Where it stands with regard to the stream's messages up to `last`. What is left of the last messages of each subject
-    /// has no place in a snapshot.
-    pub(crate) fn snapshot(&self, last: u64) -> ConsumerSnapshot {
+    /// Where it stands with regard to the stream's messages from `first` to `last`. What is left of the last messages of
+    /// each subject has no place in a snapshot.
+    pub(crate) fn snapshot(&self, first: u64, last: u64) -> ConsumerSnapshot {
+        let delivered = (self.next - 1).min(last);
+        // The original takes a floor before the first message for an outdated state and passes over all of it.
+        let floor = self.ack_floor.stream.max(first.saturating_sub(1).min(delivered)).min(last);
         let pending = self.unacknowledged.range(..=last).map(|(sequence, entry)| {
             (*sequence, PendingDelivery { sequence: entry.consumer, timestamp: entry.sent_at })
         });
-        let counts = self.delivery_counts.iter().filter(|(sequence, count)| **sequence <= last && **count > 1);
+        let counts =
+            self.delivery_counts.iter().filter(|(sequence, count)| **sequence <= last && **count > 1);
         ConsumerSnapshot {
             config: ConsumerConfig { name: self.name.to_string(), ..(*self.config).clone() },
             state: ConsumerState {
-                delivered: SequencePair {
-                    consumer_seq: self.deliveries,
-                    stream_seq: (self.next - 1).min(last),
-                },
-                ack_floor: SequencePair {
-                    consumer_seq: self.ack_floor.consumer,
-                    stream_seq: self.ack_floor.stream.min(last),
-                },
+                delivered: SequencePair { consumer_seq: self.deliveries, stream_seq: delivered },
+                ack_floor: SequencePair { consumer_seq: self.ack_floor.consumer, stream_seq: floor },
                 pending: pending.collect(),
                 // The first delivery is not counted there.
                 redelivered: counts.map(|(sequence, count)| (*sequence, count - 1)).collect(),
@@ -86,7 +84,8 @@ impl Consumer {
         if self.config.deliver_policy == DeliverPolicy::LastPerSubject && self.deliveries == 0 {
             self.start(stream, store)?;
         }
-        self.next = self.next.clamp(state.first_sequence.max(1), state.last_sequence.saturating_add(1).max(1));
+        self.next =
+            self.next.clamp(state.first_sequence.max(1), state.last_sequence.saturating_add(1).max(1));
         self.ack_floor.stream = self.ack_floor.stream.min(self.next - 1);
         let mut gone = Vec::new();
         for sequence in self.unacknowledged.keys() {

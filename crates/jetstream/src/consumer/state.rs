@@ -6,7 +6,7 @@ use sonata_store::{Error, Store};
 
 use super::{Consumer, Unacknowledged};
 use crate::config::{ConsumerConfig, StreamConfig};
-use crate::record::{Malformed, Reader, put_bytes, put_number, put_signed};
+use crate::record::{Acknowledged, Malformed, Reader, put_bytes, put_number, put_signed};
 
 /// A place in both countings of a consumer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(crate) struct Place {
 }
 
 /// Version of these bytes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 impl Consumer {
     /// Appends all that is remembered.
@@ -58,6 +58,10 @@ impl Consumer {
             put_number(out, *sequence);
         }
         put_signed(out, self.last_active);
+        put_number(out, self.unapplied.len() as u64);
+        for acknowledged in self.unapplied.values() {
+            acknowledged.encode(out);
+        }
     }
 
     /// Reads what [`Consumer::save`] wrote. [`Consumer::begin`] is what remains to be done once the store is complete.
@@ -95,6 +99,10 @@ impl Consumer {
         let lasts = (0..reader.count(1)?).map(|_| reader.number()).collect::<Result<_, _>>()?;
         consumer.skip_list = (resume > 0).then_some((lasts, resume));
         consumer.last_active = reader.signed()?;
+        for _ in 0..reader.count(Acknowledged::BYTES_MIN)? {
+            let acknowledged = Acknowledged::decode(&mut reader)?;
+            consumer.unapplied.insert(acknowledged.stream, acknowledged);
+        }
         if reader.is_empty() { Ok(consumer) } else { Err(Malformed) }
     }
 }

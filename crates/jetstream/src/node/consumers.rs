@@ -152,7 +152,13 @@ impl Node {
     ) -> Answered {
         let said: PauseConsumer = self.read_optional(request.payload)?;
         let found = account.stream(stream)?;
-        found.lock().pause_consumer(consumer, said.pause_until, self.asker(account, request), request.now, out)?;
+        found.lock().pause_consumer(
+            consumer,
+            said.pause_until,
+            self.asker(account, request),
+            request.now,
+            out,
+        )?;
         self.after(&found);
         Ok(None)
     }

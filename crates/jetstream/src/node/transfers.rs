@@ -35,7 +35,7 @@ pub struct SnapshotTask {
     asker: Asker,
 }
 
-/// A restore that was asked for. While it exists, its name and subjects are taken.
+/// A restore that was asked for. Until it has [ended](Node::end_restore), its name and subjects are taken.
 #[derive(Debug)]
 pub struct RestoreTask {
     /// Number of the account.
@@ -50,7 +50,7 @@ pub struct RestoreTask {
     /// ns since 1970.
     began: i64,
     asker: Option<Asker>,
-    _seat: Seat,
+    seat: Option<Seat>,
 }
 
 /// Configurations of streams that are being restored, by name.
@@ -151,7 +151,7 @@ impl Node {
             client: request.client.cloned(),
             began: request.now,
             asker: Some(self.asker(account, request)),
-            _seat: seat,
+            seat: Some(seat),
         };
         self.world.restore(task).map(|()| None)
     }
@@ -193,13 +193,15 @@ impl Node {
     /// A restore of `bytes` bytes has ended. `reply` is of the message that it ends with.
     pub fn end_restore(
         &self,
-        task: &RestoreTask,
+        task: &mut RestoreTask,
         bytes: u64,
         ended: Result<Arc<Stream>, ApiError>,
         reply: &[u8],
         now: i64,
         out: &mut dyn Publish,
     ) {
+        // Before anybody is told: whoever hears of it may try again at once.
+        task.seat = None;
         let body = RestoreComplete {
             stream: task.header.config.name.clone(),
             start: Timestamp(task.began),

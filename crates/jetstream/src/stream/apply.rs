@@ -1,8 +1,9 @@
 //! Applying records: the only place where a stream's state changes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sonata_store::{Cut, Filter, NewMessage};
+use sonata_store::{Cut, Filter, Message, NewMessage};
 
 use super::{After, Commit, Extra, Limit, Machine};
 use crate::config::{AckPolicy, Retention, StreamConfig};
@@ -136,7 +137,13 @@ impl Machine {
         }
     }
 
-    pub(super) fn apply_publish(&mut self, publish: &record::Publish<'_>, live: bool, now: i64, out: &mut dyn Publish) {
+    pub(super) fn apply_publish(
+        &mut self,
+        publish: &record::Publish<'_>,
+        live: bool,
+        now: i64,
+        out: &mut dyn Publish,
+    ) {
         let record::Publish { flags, sequence, timestamp, subject, headers, payload } = *publish;
         let state = self.store.state();
         if sequence <= state.last_sequence {
@@ -279,6 +286,7 @@ impl Machine {
 
     fn apply_config(&mut self, config: StreamConfig, now: i64, out: &mut dyn Publish) {
         let window = config.duplicate_window != self.config.duplicate_window;
+        let retention = config.retention != self.config.retention;
         self.config = Arc::new(config);
         let config = self.config.clone();
         let store = &mut self.store;
@@ -295,8 +303,8 @@ impl Machine {
             self.dedupe.expire(now.saturating_sub(self.config.duplicate_window));
         }
         self.enforce_limits(Limit::All, now, out);
-        if self.config.retention != Retention::Limits {
-            self.sweep();
+        if retention && self.config.retention == Retention::Interest {
+            self.sweep_settled();
         }
     }
 
@@ -313,8 +321,10 @@ impl Machine {
         self.next_consumer = self.next_consumer.max(id + 1);
         let name = loaded.name.clone();
         // A live consumer knows more than its record: it is changed, not replaced.
-        let known = self.consumers.get_mut(&name).filter(|consumer| consumer.id == id && live);
-        match known {
+        let known = self.consumers.get_mut(&name).filter(|consumer| consumer.id == id);
+        let refiltered =
+            known.as_ref().is_some_and(|consumer| consumer.config.filters() != loaded.config.filters());
+        match known.filter(|_| live) {
             Some(consumer) => {
                 let _ = consumer.reconfigure((*loaded.config).clone(), &config, &mut self.store);
             }
@@ -323,6 +333,9 @@ impl Machine {
                 self.consumer_names.insert(id, name.clone());
                 self.consumers.insert(name.clone(), loaded);
             }
+        }
+        if refiltered {
+            self.sweep_unwanted();
         }
         self.with_consumer(&name, now, out, |consumer, scene| consumer.review_interest(scene));
         self.note_watched();
@@ -337,9 +350,7 @@ impl Machine {
         });
         self.consumers.remove(&name);
         self.note_watched();
-        if self.config.retention == Retention::Interest {
-            self.sweep();
-        }
+        self.sweep_unwanted();
     }
 
     fn apply_deliver(&mut self, id: u64, timestamp: i64, delivered: &[Delivered], live: bool) {
@@ -355,9 +366,9 @@ impl Machine {
             }
         }
         if consumer.config.ack_policy == AckPolicy::None && self.config.retention != Retention::Limits {
-            for one in delivered {
-                self.settled(one.stream);
-            }
+            let mut settled = Vec::with_capacity(delivered.len());
+            delivered.iter().for_each(|one| consumer.take_settled(Verb::Ack, one.stream, &mut settled));
+            self.remove_settled(&settled);
         }
     }
 
@@ -372,64 +383,57 @@ impl Machine {
         if self.config.retention == Retention::Limits {
             return;
         }
-        let filter = consumer.filter.clone();
-        for one in acknowledged {
-            if one.verb != Verb::AckAll {
-                self.settled(one.stream);
+        let mut settled = Vec::with_capacity(acknowledged.len());
+        acknowledged.iter().for_each(|one| consumer.take_settled(one.verb, one.stream, &mut settled));
+        self.remove_settled(&settled);
+    }
+
+    /// Messages have been acknowledged for good by one consumer: each goes when nobody else wants it.
+    fn remove_settled(&mut self, settled: &[u64]) {
+        for sequence in settled.iter().copied() {
+            let Ok(Some(message)) = self.store.get(sequence) else { continue };
+            let subject = &message.subject;
+            if self.consumers.values().any(|consumer| consumer.is_wanted(sequence, subject)) {
                 continue;
             }
-            let mut from = self.store.state().first_sequence;
-            while let Ok(Some(sequence)) = self.store.next(&filter, from) {
-                if sequence > one.stream {
-                    break;
-                }
-                self.settled(sequence);
-                from = sequence + 1;
+            if self.store.remove(sequence).is_ok() {
+                self.lifetimes.remove(sequence);
+                self.schedules.on_removed(subject, sequence);
             }
         }
     }
 
-    /// A message has been acknowledged for good by one consumer: it goes when nobody else wants it.
-    fn settled(&mut self, sequence: u64) {
-        let Ok(Some(message)) = self.store.get(sequence) else { return };
-        if self.consumers.values().any(|consumer| consumer.is_wanted(sequence, &message.subject)) {
-            return;
-        }
-        if self.store.remove(sequence).is_ok() {
-            self.lifetimes.remove(sequence);
-            self.schedules.on_removed(&message.subject, sequence);
-        }
-    }
-
-    /// Removes what nobody wants any more: after a restart, and when a consumer has gone.
-    pub(crate) fn sweep(&mut self) {
-        if self.config.retention == Retention::Limits {
-            return;
-        }
-        if self.config.retention == Retention::WorkQueue && self.consumers.is_empty() {
+    /// A consumer has gone, or wants something else: where messages stay for those who want them, those that nobody wants go.
+    fn sweep_unwanted(&mut self) {
+        if self.config.retention != Retention::Interest {
             return;
         }
         if self.consumers.is_empty() {
             self.purge(b"", 0, 0);
             return;
         }
+        self.sweep(|_, _| true);
+    }
+
+    /// From now on messages stay only for those who want them: those go that somebody has had and nobody wants. What nobody
+    /// has ever wanted stays, as in the original.
+    fn sweep_settled(&mut self) {
+        self.sweep(|consumers, message| {
+            consumers.values().any(|consumer| consumer.is_done_with(message.sequence, &message.subject))
+        });
+    }
+
+    /// Removes what no consumer wants, if it also `goes`.
+    fn sweep(&mut self, goes: impl Fn(&BTreeMap<Arc<str>, Consumer>, &Message) -> bool) {
         let mut from = self.store.state().first_sequence;
         while let Ok(Some(message)) = self.store.next_message(&Filter::all(), from) {
             from = message.sequence + 1;
-            let subject = &message.subject;
-            let wanted = match self.config.retention {
-                Retention::Interest => {
-                    self.consumers.values().any(|consumer| consumer.is_wanted(message.sequence, subject))
-                }
-                // Of a work queue only what a consumer has had and is done with.
-                _ => !self.consumers.values().any(|consumer| {
-                    consumer.filter.matches(subject) && !consumer.is_wanted(message.sequence, subject)
-                }),
-            };
-            if !wanted {
-                let _ = self.store.remove(message.sequence);
-                self.lifetimes.remove(message.sequence);
-                self.schedules.on_removed(subject, message.sequence);
+            let (sequence, subject) = (message.sequence, &message.subject);
+            let wanted = self.consumers.values().any(|consumer| consumer.is_wanted(sequence, subject));
+            if !wanted && goes(&self.consumers, &message) {
+                let _ = self.store.remove(sequence);
+                self.lifetimes.remove(sequence);
+                self.schedules.on_removed(subject, sequence);
             }
         }
         for consumer in self.consumers.values_mut() {

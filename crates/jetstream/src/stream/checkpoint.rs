@@ -150,13 +150,13 @@ impl Machine {
     pub fn begin(&mut self, now: i64) {
         self.assigned = self.store.state().last_sequence;
         for consumer in self.consumers.values_mut() {
-            // What the replay left for the log is in the log.
+            // What the replay left for the log is in the log. What the checkpoint knew ahead of the log need not be.
             let _ = consumer.take_delivered(now);
             let _ = consumer.take_acknowledged(now);
             consumer.refilter(&self.config, &mut self.store);
             let _ = consumer.begin(&mut self.store);
+            consumer.log_unapplied();
         }
-        self.sweep();
         self.wants_turn = true;
         let names: Vec<Arc<str>> = self.consumers.keys().cloned().collect();
         for name in names {

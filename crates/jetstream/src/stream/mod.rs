@@ -505,7 +505,7 @@ impl Machine {
         self.rewind_following();
     }
 
-    /// The log writes again. What consumers have been told since is logged anew.
+    /// The log writes again. What consumers have been told since, and what of it the stream has not applied, is logged anew.
     pub fn on_log_resumed(&mut self, now: i64, out: &mut dyn Publish) {
         self.failed = None;
         let names: Vec<Arc<str>> = self.consumers.keys().cloned().collect();
@@ -516,6 +516,9 @@ impl Machine {
             consumer.save(&mut state);
             // If it fails again we will be told again.
             let _ = self.commit(&Record::Consumer { id, state: &state }, None, After::Nothing, now, out);
+            if let Some(consumer) = self.consumers.get_mut(&name) {
+                consumer.log_unapplied();
+            }
         }
         self.wants_turn = true;
     }

@@ -138,7 +138,13 @@ impl Machine {
             Ok(None) => return Err(ErrorCode::SequenceNotFound.with(request.seq)),
             Err(error) => return Err(ErrorCode::StreamMsgDeleteFailed.with(error)),
         }
-        self.request(&Record::Remove { sequence: request.seq }, asker.into(), Answer::MessageDeleted, now, out)
+        self.request(
+            &Record::Remove { sequence: request.seq },
+            asker.into(),
+            Answer::MessageDeleted,
+            now,
+            out,
+        )
     }
 
     /// A message, by sequence or subject.

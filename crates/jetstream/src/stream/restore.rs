@@ -97,10 +97,7 @@ impl Restoring {
                 }
                 let flags = self.flags(&headers, timestamp, now);
                 let (subject, headers, payload) = (&*subject, &*headers, &*payload);
-                self.message(
-                    &record::Publish { flags, sequence, timestamp, subject, headers, payload },
-                    now,
-                )
+                self.message(&record::Publish { flags, sequence, timestamp, subject, headers, payload }, now)
             }
             _ => Err(RestoreError::Unexpected("the state of the stream is not the first entry")),
         }
@@ -164,7 +161,8 @@ impl Restoring {
         {
             return Err(refuse("its subject is invalid"));
         }
-        if !headers.is_empty() && !(headers.starts_with(b"NATS/1.0") && headers.ends_with(b"\r\n\r\n")) {
+        let is_block = headers.starts_with(b"NATS/1.0") && headers.ends_with(b"\r\n\r\n");
+        if !headers.is_empty() && !is_block {
             return Err(refuse("its headers are invalid"));
         }
         let content = headers.len() + message.payload.len();

@@ -42,7 +42,7 @@ impl Machine {
     pub fn snapshot(&self, with_consumers: bool) -> Snapshot {
         let state = self.state();
         let shown = self.consumers.values().filter(|consumer| with_consumers && !consumer.config.direct);
-        let consumers = shown.map(|consumer| consumer.snapshot(state.last_seq)).collect();
+        let consumers = shown.map(|consumer| consumer.snapshot(state.first_seq, state.last_seq)).collect();
         Snapshot { config: (*self.config).clone(), state, consumers }
     }
 

@@ -19,7 +19,7 @@ use sonata_jetstream::api::request::{ConfigureStream, Purge};
 use sonata_jetstream::config::{Limits, StreamConfig};
 use sonata_jetstream::json::Mode;
 use sonata_jetstream::outgoing::{Interest, Log, Outgoing, Publish, Refused};
-use sonata_jetstream::stream::{Commit, Incoming, Machine, Parts};
+use sonata_jetstream::stream::{Commit, Header, Incoming, Machine, Parts};
 use sonata_jetstream::timestamp::Timestamp;
 use sonata_jetstream::{duration, header};
 use sonata_store::{Filter, Finished, Options, Store};
@@ -58,6 +58,7 @@ pub struct Said(pub Vec<Message>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub subject: String,
+    pub reply: String,
     pub headers: String,
     pub payload: String,
 }
@@ -84,7 +85,12 @@ impl Publish for Said {
     fn publish(&mut self, message: Outgoing<'_>) {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (subject, headers, payload) = (message.subject, message.headers, message.payload);
-        self.0.push(Message { subject: text(subject), headers: text(headers), payload: text(payload) });
+        self.0.push(Message {
+            subject: text(subject),
+            reply: text(message.reply),
+            headers: text(headers),
+            payload: text(payload),
+        });
     }
 }
 
@@ -193,6 +199,9 @@ impl World {
     pub fn restart(&mut self, kept: usize) {
         let records: Vec<Vec<u8>> = self.log.records.lock().drain(..).take(kept).collect();
         let opened = Store::open(self.disk.disk(), "stream", options()).unwrap();
+        if let Ok(header) = Header::load(&opened.state) {
+            self.config = header.config;
+        }
         let parts = parts(self.config.clone(), opened.store, Commit::Memory, &self.usage);
         self.machine = match opened.state.is_empty() {
             true => Machine::new(parts).unwrap(),

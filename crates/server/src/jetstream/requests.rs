@@ -126,7 +126,8 @@ impl JetStream {
                     let (reply, rest) = rest.split_at(one.reply_bytes);
                     let (headers, payload) = rest.split_at(one.header_bytes);
                     let now = self.clock.now_unix_ns();
-                    let request = Request { subject, reply, headers, payload, now, client: one.client.as_deref() };
+                    let request =
+                        Request { subject, reply, headers, payload, now, client: one.client.as_deref() };
                     self.node.handle(&one.home.account, request, &mut self.post(&one.home, worker.outbox()));
                 });
                 self.kick();

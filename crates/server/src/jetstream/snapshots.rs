@@ -179,8 +179,7 @@ impl Chunks<'_> {
         self.chunk.clear();
     }
 
-    /// Tells that this was all, or why not. In the original only a snapshot of more than one chunk has a status at its end;
-    /// `jetstream/snapshot/chunks` pins it.
+    /// Tells that this was all, or why not. As in the original, only a snapshot with a full chunk has a status at its end.
     fn end(&self, ended: Option<&Ended>) {
         let sent = self.flow.state.lock().sent;
         let header = match ended {
@@ -188,8 +187,9 @@ impl Chunks<'_> {
             None if sent > 0 => "NATS/1.0 204\r\n\r\n".into(),
             None => String::new(),
         };
-        self.jetstream
-            .post_for(self.home, |out| out.publish(Outgoing::status(self.deliver_subject, header.as_bytes())));
+        self.jetstream.post_for(self.home, |out| {
+            out.publish(Outgoing::status(self.deliver_subject, header.as_bytes()))
+        });
     }
 }
 
@@ -245,7 +245,10 @@ impl JetStream {
         match &*error {
             "" => self.log(
                 Level::Info,
-                format_args!("Completed snapshot of {bytes} bytes for stream {name} in {:?}", began.elapsed()),
+                format_args!(
+                    "Completed snapshot of {bytes} bytes for stream {name} in {:?}",
+                    began.elapsed()
+                ),
             ),
             error => self.log(
                 Level::Warning,
