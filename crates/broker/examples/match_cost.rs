@@ -14,7 +14,7 @@ use std::time::Instant;
 use sonata_broker::account::Accounts;
 use sonata_broker::connection::{Connection, Port};
 use sonata_broker::pool::BufferPool;
-use sonata_broker::route::{Route, RouteCache};
+use sonata_broker::route::{Naming, Route, RouteCache};
 use sonata_broker::stamp::Stamps;
 use sonata_broker::subscription::Subscription;
 
@@ -59,13 +59,14 @@ fn main() {
     let mut cache = RouteCache::new(1);
     let mut cached = |name: &str, subjects: &[String]| {
         for subject in subjects {
-            cache.find(&stamps, &account, subject.as_bytes());
+            cache.find(&stamps, &account, subject.as_bytes(), Naming::AsIs);
         }
         let start = Instant::now();
         let mut receivers = 0;
         for round in 0..ROUNDS {
             let subject = &subjects[round % subjects.len()];
-            receivers += black_box(cache.find(&stamps, &account, subject.as_bytes())).0.receivers();
+            receivers +=
+                black_box(cache.find(&stamps, &account, subject.as_bytes(), Naming::AsIs)).0.receivers();
         }
         let cost = start.elapsed().as_nanos() as f64 / ROUNDS as f64;
         println!("{name}: {cost:.0} ns, {:.1} receivers", receivers as f64 / ROUNDS as f64);
@@ -94,7 +95,8 @@ fn main() {
         let start = Instant::now();
         let mut receivers = 0;
         for subject in &subjects {
-            receivers += black_box(Route::build(&stamps, &account, subject.as_bytes())).receivers();
+            receivers +=
+                black_box(Route::build(&stamps, &account, subject.as_bytes(), Naming::AsIs)).receivers();
         }
         let cost = start.elapsed().as_nanos() as f64 / subjects.len() as f64;
         println!(

@@ -1,13 +1,18 @@
-//! Accounts: isolated spaces of subjects.
+//! Accounts: spaces of subjects, isolated but for what [links](crate::links) let through.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::RwLock;
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
 
 use crate::interest::Interest;
+use crate::links::Links;
+use crate::responses::Responses;
+use crate::shadows::Shadows;
+use crate::stamp::Stamps;
 use crate::stats::{Counter, Traffic};
 
 /// The account of clients that are in no other.
@@ -39,6 +44,13 @@ pub struct Account {
     pub route_hits: Counter,
     /// Publishes whose route had to be built.
     pub route_misses: Counter,
+    /// Who waits for answers of this account's services.
+    pub responses: Responses,
+    links: ArcSwap<Links>,
+    has_mappings: AtomicBool,
+    imports_services: AtomicBool,
+    pub(crate) imports_streams: AtomicBool,
+    pub(crate) shadows: Mutex<Shadows>,
     limits: RwLock<AccountLimits>,
     connections: AtomicUsize,
     connections_total: AtomicU64,
@@ -64,6 +76,38 @@ impl Account {
     /// Changes what it may use; connections notice on their next reload or bind.
     pub fn set_limits(&self, limits: AccountLimits) {
         *self.limits.write() = limits;
+    }
+
+    /// What leads out of the account, or renames within it.
+    pub fn links(&self) -> Arc<Links> {
+        self.links.load_full()
+    }
+
+    /// Whether some published subjects are called something else.
+    pub(crate) fn has_mappings(&self) -> bool {
+        self.has_mappings.load(Ordering::Relaxed)
+    }
+
+    /// Whether some subjects lead to services of other accounts.
+    pub(crate) fn imports_services(&self) -> bool {
+        self.imports_services.load(Ordering::Relaxed)
+    }
+
+    /// Puts other links in force, for what is published from now on and for subscriptions that are there already.
+    pub fn set_links(self: &Arc<Self>, links: Links, stamps: &Stamps) {
+        let mut shadows = self.shadows.lock();
+        self.has_mappings.store(!links.mappings.is_empty(), Ordering::Relaxed);
+        self.imports_services.store(!links.services.is_empty(), Ordering::Relaxed);
+        // Before the subscriptions are looked at: one that ends from now on looks for its shadows.
+        let imported = self.imports_streams.swap(!links.streams.is_empty(), Ordering::SeqCst);
+        let imports = !links.streams.is_empty();
+        let links = Arc::new(links);
+        self.links.store(links.clone());
+        if imported || imports {
+            shadows.cast_anew(self, &links, stamps);
+        }
+        drop(shadows);
+        stamps.touch(self.id, b">");
     }
 
     /// Client connections now.
@@ -141,6 +185,12 @@ impl Accounts {
                     traffic: Traffic::default(),
                     route_hits: Counter::default(),
                     route_misses: Counter::default(),
+                    responses: Responses::new(self.seed.rotate_left(32) ^ u64::from(id)),
+                    links: ArcSwap::default(),
+                    has_mappings: AtomicBool::new(false),
+                    imports_services: AtomicBool::new(false),
+                    imports_streams: AtomicBool::new(false),
+                    shadows: Mutex::default(),
                     limits: RwLock::default(),
                     connections: AtomicUsize::new(0),
                     connections_total: AtomicU64::new(0),
@@ -150,9 +200,17 @@ impl Accounts {
             .clone()
     }
 
-    /// Forgets the accounts that `keep` refuses. Connections that are still in one keep it alive.
-    pub fn retain(&self, keep: impl Fn(&Account) -> bool) {
-        self.by_name.write().retain(|_, account| keep(account));
+    /// Forgets the accounts that `keep` refuses. Connections that are still in one keep it alive, without its links.
+    pub fn retain(&self, keep: impl Fn(&Account) -> bool, stamps: &Stamps) {
+        let mut removed = Vec::new();
+        self.by_name.write().retain(|_, account| {
+            let kept = keep(account);
+            removed.extend((!kept).then(|| account.clone()));
+            kept
+        });
+        for account in removed {
+            account.set_links(Links::default(), stamps);
+        }
     }
 
     /// All accounts, by name.

@@ -13,9 +13,10 @@ use parking_lot::MutexGuard;
 use crate::account::Account;
 use crate::close::CloseReason;
 use crate::connection::{Connection, promise};
+use crate::importing::Path;
 use crate::outbound::{Full, Outbound, SHARED_BYTES_MIN};
 use crate::pool::shared_copy;
-use crate::route::{Receiver, Route};
+use crate::route::{Receiver, Route, ServiceLeg};
 use crate::service::Inbound;
 use crate::shared::{Level, Shared};
 use crate::subscription::Subscription;
@@ -37,6 +38,7 @@ pub(crate) struct Span {
 }
 
 /// A run and what its delivery depends on.
+#[derive(Clone, Copy)]
 pub(crate) struct Run<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) account: &'a Arc<Account>,
@@ -45,6 +47,8 @@ pub(crate) struct Run<'a> {
     pub(crate) shown_subject: Option<&'a [u8]>,
     pub(crate) input: &'a [u8],
     pub(crate) publisher: &'a Arc<Connection>,
+    /// The imports that the messages have come through.
+    pub(crate) path: Option<&'a Path<'a>>,
     /// Whether the publisher's own subscriptions get its messages.
     pub(crate) echo: bool,
     /// Whether producers wait for slow receivers; otherwise those miss messages.
@@ -71,8 +75,11 @@ impl Run<'_> {
                 }
             }
             self.remove_ended(worker);
-            for service in self.route.services() {
-                delivered |= self.deliver_to_service(worker, service, &spans, &scratch);
+            for leg in self.route.services() {
+                delivered |= self.deliver_to_service(worker, leg, &spans, &scratch);
+            }
+            for leg in self.route.imports() {
+                delivered |= self.request(worker, leg, &spans, &scratch);
             }
         }
         worker.spans = spans;
@@ -86,10 +93,15 @@ impl Run<'_> {
     fn deliver_to_service(
         &self,
         worker: &mut Worker,
-        subscription: &Arc<Subscription>,
+        leg: &ServiceLeg,
         spans: &[Span],
         scratch: &[u8],
     ) -> bool {
+        let subscription = &leg.subscription;
+        let (subject, account) = match &leg.imported {
+            Some((subject, account)) => (&**subject, account),
+            None => (self.route.mapped_subject(), self.account),
+        };
         let Some(service) = subscription.service() else { return false };
         if subscription.is_closed() {
             return false;
@@ -103,8 +115,8 @@ impl Run<'_> {
             taken |= service.receive(
                 &Inbound {
                     subscription,
-                    account: self.account,
-                    subject: self.shown_subject.unwrap_or(self.route.subject()),
+                    account,
+                    subject: self.shown_subject.unwrap_or(subject),
                     reply: (span.reply_bytes > 0).then(|| &tail[..span.reply_bytes]),
                     headers,
                     payload,
@@ -405,8 +417,13 @@ impl Run<'_> {
     /// Removes subscriptions that have had their last message.
     fn remove_ended(&self, worker: &mut Worker) {
         for subscription in worker.ended.drain(..) {
-            self.account.interest.remove(&subscription);
-            self.shared.stamps.touch(self.account.id(), subscription.subject());
+            if !self.shared.unsubscribe(self.account, &subscription) {
+                // It heard of the message through an import.
+                let name = subscription.connection().profile().account;
+                if let Some(account) = name.and_then(|name| self.shared.accounts.find(&name)) {
+                    self.shared.unsubscribe(&account, &subscription);
+                }
+            }
             subscription.connection().subscription_table().lock().remove(&subscription);
         }
     }
@@ -443,8 +460,9 @@ impl Worker {
         let mut matches = std::mem::take(&mut self.matches);
         account.interest.collect(subject, &mut matches);
         let simple = match (&matches.plain[..], &matches.queued[..]) {
+            _ if account.imports_services() => false,
             ([], []) => true,
-            ([only], []) if only.service().is_none() && only.max() == 0 && only.may_receive(subject) => {
+            ([only], []) if only.is_plain() && only.max() == 0 && only.may_receive(subject) => {
                 self.append_once(only, subject, span)
             }
             _ => false,

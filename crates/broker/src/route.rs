@@ -7,21 +7,30 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
+use sonata_subject::mapping::Mapping;
+use sonata_subject::matches;
 
 use crate::account::Account;
 use crate::connection::Connection;
 use crate::interest::Matches;
+use crate::links::ServiceImport;
 use crate::stamp::{Stamp, Stamps};
 use crate::subscription::Subscription;
 
 /// How many bytes of routes one half of a cache holds.
 const CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A cached answer of an account's interest.
+/// A cached answer of an account's interest, and of what it imports.
 #[derive(Debug)]
 pub struct Route {
     account: u32,
+    /// What was published, or is delivered.
     subject: Box<[u8]>,
+    naming: Naming,
+    /// What it is called instead, by a mapping to one place.
+    mapped: Option<Box<[u8]>>,
+    /// A mapping that picks per message; then there is nothing else here.
+    picks: Option<Arc<Mapping>>,
     stamp: Stamp,
     /// `HMSG <subject> <sid> ` of each receiver, one after the other. `MSG …` is the same without the `H`.
     prefixes: Box<[u8]>,
@@ -32,7 +41,9 @@ pub struct Route {
     /// Members of each queue group.
     queues: Box<[Box<[Receiver]>]>,
     /// Services within the server, which get every message.
-    services: Box<[Arc<Subscription>]>,
+    services: Box<[ServiceLeg]>,
+    /// Services of other accounts, which are asked with every message.
+    imports: Box<[ImportLeg]>,
     /// Whether there is nothing but one queue group, each member of another connection: then a run may be dealt out
     /// member by member without changing the order that any connection sees.
     deals_runs: bool,
@@ -45,33 +56,123 @@ pub(crate) struct Receiver {
     prefix: Range<u32>,
 }
 
+/// Whether a subject is still to be given the name that the account's mappings have for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Naming {
+    /// A client's publish, or a request from another account.
+    Mapped,
+    /// What the server itself delivers.
+    AsIs,
+}
+
+/// A service within the server.
+#[derive(Debug)]
+pub(crate) struct ServiceLeg {
+    pub(crate) subscription: Arc<Subscription>,
+    /// What it is called where the service subscribed, and that account, when it came through a stream import.
+    pub(crate) imported: Option<(Box<[u8]>, Arc<Account>)>,
+}
+
+/// A service of another account.
+#[derive(Debug)]
+pub(crate) struct ImportLeg {
+    pub(crate) import: Arc<ServiceImport>,
+    /// The subject there.
+    pub(crate) target: Box<[u8]>,
+}
+
+/// A subscription that was found, and what the message is called in its account.
+struct Hit {
+    subscription: Arc<Subscription>,
+    /// None: as in the route's account.
+    imported: Option<(Box<[u8]>, Arc<Account>)>,
+}
+
+impl Hit {
+    /// `None` if the subscription does not want the message after all.
+    fn of(found: Arc<Subscription>, subject: &[u8]) -> Option<Self> {
+        let Some(shadow) = found.as_shadow() else {
+            return found.may_receive(subject).then_some(Self { subscription: found, imported: None });
+        };
+        let local = shadow.import.subjects.local_name(subject)?;
+        let parent = &shadow.parent;
+        let wanted = matches(parent.subject(), &local) && parent.may_receive(&local);
+        wanted.then(|| Self {
+            subscription: parent.clone(),
+            imported: Some((local.into_boxed_slice(), shadow.account.clone())),
+        })
+    }
+
+    fn subject<'a>(&'a self, subject: &'a [u8]) -> &'a [u8] {
+        self.imported.as_ref().map_or(subject, |(local, _)| local)
+    }
+}
+
 impl Route {
-    /// Searches the account's interest.
-    pub fn build(stamps: &Stamps, account: &Account, subject: &[u8]) -> Self {
+    /// Searches the account's interest, and its imports.
+    pub fn build(stamps: &Stamps, account: &Account, subject: &[u8], naming: Naming) -> Self {
+        if naming == Naming::AsIs || !account.has_mappings() {
+            return Self::search(stamps, account, subject);
+        }
+        // A change of the links touches every stamp of the account.
+        let stamp = stamps.read(account.id(), subject);
+        let Some(mapping) = account.links().mapping(subject).cloned() else {
+            return Self { naming, ..Self::search(stamps, account, subject) };
+        };
+        match mapping.only(subject) {
+            Some(mapped) => Self {
+                subject: subject.into(),
+                naming,
+                mapped: Some(mapped.as_slice().into()),
+                ..Self::search(stamps, account, &mapped)
+            },
+            None => Self { naming, picks: Some(mapping), ..Self::empty(account, subject, stamp) },
+        }
+    }
+
+    fn empty(account: &Account, subject: &[u8], stamp: Stamp) -> Self {
+        Self {
+            account: account.id(),
+            subject: subject.into(),
+            naming: Naming::AsIs,
+            mapped: None,
+            picks: None,
+            stamp,
+            prefixes: Box::default(),
+            plain: Box::default(),
+            connections: Box::default(),
+            queues: Box::default(),
+            services: Box::default(),
+            imports: Box::default(),
+            deals_runs: false,
+        }
+    }
+
+    fn search(stamps: &Stamps, account: &Account, subject: &[u8]) -> Self {
         // Before the search: a change during it must make the route stale.
         let stamp = stamps.read(account.id(), subject);
         let mut matches = Matches::default();
         account.interest.collect(subject, &mut matches);
-        matches.plain.retain(|subscription| subscription.may_receive(subject));
-        matches.queued.retain(|subscription| subscription.may_receive(subject));
-        let (services, plain): (Vec<_>, Vec<_>) =
-            matches.plain.into_iter().partition(|subscription| subscription.service().is_some());
-        matches.plain = plain;
-        matches.plain.sort_by_key(|subscription| Arc::as_ptr(subscription.connection()) as usize);
-        matches.queued.sort_by(|one, two| one.queue().cmp(&two.queue()));
+        let hits =
+            |found: Vec<Arc<Subscription>>| found.into_iter().filter_map(|found| Hit::of(found, subject));
+        let (services, mut plain): (Vec<_>, Vec<_>) =
+            hits(matches.plain).partition(|hit| hit.subscription.service().is_some());
+        plain.sort_by_key(|hit| Arc::as_ptr(hit.subscription.connection()) as usize);
+        let mut queued: Vec<Hit> = hits(matches.queued).collect();
+        queued.sort_by(|one, two| one.subscription.queue().cmp(&two.subscription.queue()));
 
         let mut prefixes = Vec::new();
-        let mut receiver = |subscription: Arc<Subscription>| {
+        let mut receiver = |hit: Hit| {
             let start = prefixes.len() as u32;
-            for part in [b"HMSG ", subject, b" ", subscription.sid(), b" "] {
+            for part in [b"HMSG ", hit.subject(subject), b" ", hit.subscription.sid(), b" "] {
                 prefixes.extend_from_slice(part);
             }
-            Receiver { subscription, prefix: start..prefixes.len() as u32 }
+            Receiver { subscription: hit.subscription, prefix: start..prefixes.len() as u32 }
         };
-        let plain: Box<[Receiver]> = matches.plain.into_iter().map(&mut receiver).collect();
+        let plain: Box<[Receiver]> = plain.into_iter().map(&mut receiver).collect();
         let mut queues: Vec<Vec<Receiver>> = Vec::new();
-        for subscription in matches.queued {
-            let member = receiver(subscription);
+        for hit in queued {
+            let member = receiver(hit);
             match queues.last_mut() {
                 Some(group)
                     if group
@@ -90,16 +191,21 @@ impl Route {
             start += group.len() as u32;
         }
         let queues: Box<[Box<[Receiver]>]> = queues.into_iter().map(Vec::into_boxed_slice).collect();
+        let links = account.links();
+        let imports = links.services.iter().filter_map(|import| {
+            let target = import.subjects.target(subject)?.into_boxed_slice();
+            Some(ImportLeg { import: import.clone(), target })
+        });
+        let service = |hit: Hit| ServiceLeg { subscription: hit.subscription, imported: hit.imported };
         Self {
-            account: account.id(),
-            subject: subject.into(),
-            stamp,
             deals_runs: plain.is_empty() && matches!(&*queues, [group] if are_of_distinct_connections(group)),
             prefixes: prefixes.into_boxed_slice(),
             plain,
             connections: connections.into_boxed_slice(),
             queues,
-            services: services.into_boxed_slice(),
+            services: services.into_iter().map(service).collect(),
+            imports: imports.collect(),
+            ..Self::empty(account, subject, stamp)
         }
     }
 
@@ -108,9 +214,19 @@ impl Route {
         self.account
     }
 
-    /// The subject.
+    /// The subject that it is a route for.
     pub fn subject(&self) -> &[u8] {
         &self.subject
+    }
+
+    /// What messages on it are called once the account's mappings are through.
+    pub fn mapped_subject(&self) -> &[u8] {
+        self.mapped.as_deref().unwrap_or(&self.subject)
+    }
+
+    /// The mapping that picks another route per message, if there is one.
+    pub(crate) fn picks(&self) -> Option<&Arc<Mapping>> {
+        self.picks.as_ref()
     }
 
     /// Whether the interest has not changed for this subject since the route was built.
@@ -130,11 +246,13 @@ impl Route {
             + 48
             + self.subject.len()
             + self.prefixes.len()
+            + self.mapped.as_ref().map_or(0, |mapped| mapped.len())
             + self.receivers() * size_of::<Receiver>()
+            + self.imports.iter().map(|leg| size_of::<ImportLeg>() + leg.target.len()).sum::<usize>()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.plain.is_empty() && self.queues.is_empty() && self.services.is_empty()
+        self.plain.is_empty() && self.queues.is_empty() && self.services.is_empty() && self.imports.is_empty()
     }
 
     /// Receivers of every message, by connection.
@@ -143,8 +261,13 @@ impl Route {
     }
 
     /// Services within the server.
-    pub(crate) fn services(&self) -> &[Arc<Subscription>] {
+    pub(crate) fn services(&self) -> &[ServiceLeg] {
         &self.services
+    }
+
+    /// Services of other accounts.
+    pub(crate) fn imports(&self) -> &[ImportLeg] {
+        &self.imports
     }
 
     /// Members of each queue group.
@@ -233,14 +356,24 @@ impl RouteCache {
     }
 
     /// The current route for a subject, and whether it was cached.
-    pub fn find(&mut self, stamps: &Stamps, account: &Account, subject: &[u8]) -> (Arc<Route>, bool) {
-        let hash = self.hash(account.id(), subject);
-        let same = |route: &Arc<Route>| route.account == account.id() && *route.subject == *subject;
+    pub fn find(
+        &mut self,
+        stamps: &Stamps,
+        account: &Account,
+        subject: &[u8],
+        naming: Naming,
+    ) -> (Arc<Route>, bool) {
+        // An account without mappings has one route for both.
+        let naming = if account.has_mappings() { naming } else { Naming::AsIs };
+        let hash = hash_of(&self.hasher, account.id(), subject);
+        let same = |route: &Arc<Route>| {
+            route.account == account.id() && *route.subject == *subject && route.naming == naming
+        };
         if let Some(route) = self.young.find_mut(hash, same) {
             if route.is_current(stamps) {
                 return (route.clone(), true);
             }
-            let fresh = Arc::new(Route::build(stamps, account, subject));
+            let fresh = Arc::new(Route::build(stamps, account, subject, naming));
             self.young_bytes = self.young_bytes + fresh.bytes() - route.bytes();
             *route = fresh.clone();
             return (fresh, false);
@@ -249,7 +382,7 @@ impl RouteCache {
         self.old_bytes -= old.as_ref().map_or(0, |route| route.bytes());
         let (route, cached) = match old {
             Some(route) if route.is_current(stamps) => (route, true),
-            _ => (Arc::new(Route::build(stamps, account, subject)), false),
+            _ => (Arc::new(Route::build(stamps, account, subject, naming)), false),
         };
         self.young_bytes += route.bytes();
         if self.young_bytes > CACHE_BYTES_MAX && !self.young.is_empty() {
@@ -268,10 +401,6 @@ impl RouteCache {
         self.old = HashTable::new();
         self.young_bytes = 0;
         self.old_bytes = 0;
-    }
-
-    fn hash(&self, account: u32, subject: &[u8]) -> u64 {
-        hash_of(&self.hasher, account, subject)
     }
 }
 
@@ -321,7 +450,7 @@ mod tests {
             subscribe(b"a.*");
             subscribe(b"a.7");
             for subject in (0..CACHE_BYTES_MAX / 1000 * (1 + round)).map(|number| format!("a.{number}")) {
-                let (route, _) = cache.find(&stamps, &account, subject.as_bytes());
+                let (route, _) = cache.find(&stamps, &account, subject.as_bytes(), Naming::AsIs);
                 assert_eq!(route.receivers(), (1 + round) * if subject == "a.7" { 2 } else { 1 });
             }
             assert_eq!(cache.bytes(), cache.iter().map(Route::bytes).sum::<usize>());

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use crate::account::Account;
 use crate::connection::Connection;
 use crate::delivery::{Run, Span};
+use crate::importing::{Answer, compose};
+use crate::route::Naming;
 use crate::shared::Shared;
 use crate::subscription::Subscription;
 use crate::worker::Worker;
@@ -168,27 +170,15 @@ impl Worker {
         let (reply, rest) = rest.split_at(item.reply_bytes);
         let message = &rest[..item.header_bytes + item.payload_bytes];
         let start = self.scratch.len();
-        if !reply.is_empty() {
-            self.scratch.extend_from_slice(reply);
-            self.scratch.push(b' ');
-        }
-        if item.header_bytes > 0 {
-            push_number(&mut self.scratch, item.header_bytes);
-            self.scratch.push(b' ');
-        }
-        push_number(&mut self.scratch, message.len());
-        self.scratch.extend_from_slice(b"\r\n");
-        self.scratch.extend_from_slice(message);
-        self.scratch.extend_from_slice(b"\r\n");
-        let span = Span {
-            tail: start..self.scratch.len(),
-            scratch: true,
-            reply_bytes: reply.len(),
-            header_bytes: item.header_bytes,
-            message_bytes: message.len(),
-        };
+        self.scratch.extend_from_slice(reply);
+        let (headers, payload) = message.split_at(item.header_bytes);
+        let span = compose(&mut self.scratch, reply.len(), headers, payload);
         // Replies have a subject of their own each: no route to them is worth remembering.
         let once = route.is_empty() && reply.is_empty() && !shared.is_tracing();
+        if Answer::is_one(subject) {
+            let (account, publisher) = (&item.account, &item.publisher);
+            Answer { shared, account, subject, publisher, now_ns }.deliver(self, &span);
+        }
         if once && self.deliver_once(&item.account, subject, &span) {
             self.scratch.truncate(start);
         } else {
@@ -212,7 +202,7 @@ impl Worker {
         now_ns: u64,
     ) {
         let by = if route.is_empty() { subject } else { route };
-        let (found, _) = self.routes.find(&shared.stamps, &item.account, by);
+        let (found, _) = self.routes.find(&shared.stamps, &item.account, by, Naming::AsIs);
         self.spans.push(span);
         let run = Run {
             shared,
@@ -221,6 +211,7 @@ impl Worker {
             shown_subject: (!route.is_empty()).then_some(subject),
             input: b"",
             publisher: &item.publisher,
+            path: None,
             echo: true,
             stall_producers: true,
             trace: shared.is_tracing(),
@@ -228,19 +219,4 @@ impl Worker {
         };
         run.deliver(self);
     }
-}
-
-fn push_number(out: &mut Vec<u8>, number: usize) {
-    let mut digits = [0_u8; 20];
-    let mut at = digits.len();
-    let mut rest = number;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }

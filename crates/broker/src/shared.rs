@@ -1,8 +1,8 @@
 //! What all client connections of one server share.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use sonata_auth::user::Users;
@@ -10,6 +10,7 @@ use sonata_proto::info::ServerInfo;
 use sonata_proto::parse::ParseLimits;
 
 use crate::account::Accounts;
+use crate::importing::Introduce;
 use crate::pool::BufferPool;
 use crate::stamp::Stamps;
 use crate::stats::{ServerCounters, Traffic};
@@ -81,6 +82,7 @@ pub struct Shared {
     pub counters: ServerCounters,
     /// Where log lines go.
     pub log: Box<dyn Log>,
+    introduce: OnceLock<Box<dyn Introduce>>,
     settings: ArcSwap<Settings>,
     version: AtomicU64,
     trace: AtomicBool,
@@ -97,10 +99,20 @@ impl Shared {
             traffic: Traffic::default(),
             counters: ServerCounters::default(),
             log,
+            introduce: OnceLock::new(),
             settings: ArcSwap::from_pointee(settings),
             version: AtomicU64::new(0),
             trace: AtomicBool::new(trace),
         })
+    }
+
+    /// Says from now on who asks services of other accounts. Only the first call counts.
+    pub fn set_introduce(&self, introduce: Box<dyn Introduce>) {
+        let _ = self.introduce.set(introduce);
+    }
+
+    pub(crate) fn introduce(&self) -> Option<&dyn Introduce> {
+        self.introduce.get().map(|introduce| &**introduce)
     }
 
     /// The settings in force.

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use sonata_auth::permission::{DeliveryFilter, Permissions};
 
+use crate::account::Account;
 use crate::connection::Connection;
+use crate::links::StreamImport;
 use crate::service::Service;
 
 /// What each message must pass: the permissions, and what of them to ask.
@@ -19,8 +21,8 @@ pub type Filter = (Arc<Permissions>, DeliveryFilter);
 pub struct Subscription {
     connection: Arc<Connection>,
     names: Names,
-    /// Who is called instead of the connection being written to.
-    service: Option<(Arc<dyn Service>, u64)>,
+    /// What it is, if it is not a client's own.
+    role: Option<Box<Role>>,
     /// What each message must pass before it is delivered. Asked when a route is built, not per message.
     filter: Mutex<Option<Box<Filter>>>,
     delivered: AtomicU64,
@@ -29,6 +31,23 @@ pub struct Subscription {
     closed: AtomicBool,
     /// Where it stands in the list of the interest that holds it; changes under that list's lock.
     position: AtomicU32,
+}
+
+/// What a subscription that no client has made stands for.
+enum Role {
+    /// Is called instead of the connection being written to.
+    Service(Arc<dyn Service>, u64),
+    Shadow(Shadow),
+}
+
+/// A subscription in an exporter's account on behalf of one in an account that imports the stream.
+pub struct Shadow {
+    /// On whose behalf.
+    pub parent: Arc<Subscription>,
+    /// Its account.
+    pub account: Arc<Account>,
+    /// What leads there.
+    pub import: Arc<StreamImport>,
 }
 
 /// What a subscription is called: subject, queue group and sid, one after the other in one allocation.
@@ -98,7 +117,7 @@ impl Subscription {
                 subject_bytes: subject.len() as u32,
                 queue_bytes: queue.len() as u32,
             },
-            service: None,
+            role: None,
             filter: Mutex::new(filter.map(Box::new)),
             delivered: AtomicU64::new(0),
             max: AtomicU64::new(0),
@@ -115,17 +134,51 @@ impl Subscription {
         service: Arc<dyn Service>,
         token: u64,
     ) -> Self {
-        Self { service: Some((service, token)), ..Self::new(connection, subject, None, b"", None) }
+        Self {
+            role: Some(Box::new(Role::Service(service, token))),
+            ..Self::new(connection, subject, None, b"", None)
+        }
+    }
+
+    /// What listens to `subject` in the exporter's account for another subscription. It has no life of its own: the
+    /// parent counts, ends and is written to.
+    pub fn shadow(subject: &[u8], shadow: Shadow) -> Self {
+        let (connection, queue) =
+            (shadow.parent.connection.clone(), shadow.parent.queue().map(<[u8]>::to_vec));
+        let sid = shadow.parent.sid().to_vec();
+        Self {
+            role: Some(Box::new(Role::Shadow(shadow))),
+            ..Self::new(connection, subject, queue.as_deref(), &sid, None)
+        }
     }
 
     /// The service that is called, if it is one's.
     pub fn service(&self) -> Option<&Arc<dyn Service>> {
-        self.service.as_ref().map(|(service, _)| service)
+        match self.role.as_deref() {
+            Some(Role::Service(service, _)) => Some(service),
+            _ => None,
+        }
+    }
+
+    /// Whether a client has made it.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.role.is_none()
     }
 
     /// What the service knows the subscription by; 0 for clients.
     pub fn token(&self) -> u64 {
-        self.service.as_ref().map_or(0, |(_, token)| *token)
+        match self.role.as_deref() {
+            Some(Role::Service(_, token)) => *token,
+            _ => 0,
+        }
+    }
+
+    /// On whose behalf it listens, if it is a shadow.
+    pub fn as_shadow(&self) -> Option<&Shadow> {
+        match self.role.as_deref() {
+            Some(Role::Shadow(shadow)) => Some(shadow),
+            _ => None,
+        }
     }
 
     /// Whose it is.

@@ -26,6 +26,8 @@ pub struct Worker {
     /// Text of operations that cannot be sent on as they came.
     pub(crate) scratch: Vec<u8>,
     pub(crate) spans: Vec<crate::delivery::Span>,
+    /// Lists and scratch space for messages that lead to others while they are delivered.
+    pub(crate) spare: Vec<(Vec<crate::delivery::Span>, Vec<u8>)>,
     /// What each member of a queue group gets of a run.
     pub(crate) hands: Vec<Vec<crate::delivery::Span>>,
     pub(crate) batch: Batch,
@@ -63,6 +65,7 @@ impl Worker {
             ended: Vec::new(),
             scratch: Vec::new(),
             spans: Vec::new(),
+            spare: Vec::new(),
             hands: Vec::new(),
             batch: Batch::default(),
             services: Vec::new(),

@@ -11,7 +11,7 @@ use sonata_broker::account::{Account, Accounts};
 use sonata_broker::connection::{Connection, Port};
 use sonata_broker::interest::Matches;
 use sonata_broker::pool::BufferPool;
-use sonata_broker::route::RouteCache;
+use sonata_broker::route::{Naming, RouteCache};
 use sonata_broker::stamp::Stamps;
 use sonata_broker::subscription::Subscription;
 use sonata_subject::matches;
@@ -119,11 +119,11 @@ proptest! {
                 Step::Publish(subject) => {
                     let expected = expected(&live, &subject);
                     prop_assert_eq!(searched(&account, &subject), expected.clone());
-                    let (route, _) = cache.find(&stamps, &account, subject.as_bytes());
+                    let (route, _) = cache.find(&stamps, &account, subject.as_bytes(), Naming::Mapped);
                     prop_assert_eq!(route.receivers(), expected.len());
-                    let (again, cached) = cache.find(&stamps, &account, subject.as_bytes());
+                    let (again, cached) = cache.find(&stamps, &account, subject.as_bytes(), Naming::Mapped);
                     prop_assert!(cached && Arc::ptr_eq(&route, &again));
-                    prop_assert_eq!(cache.find(&stamps, &other, subject.as_bytes()).0.receivers(), 0);
+                    prop_assert_eq!(cache.find(&stamps, &other, subject.as_bytes(), Naming::Mapped).0.receivers(), 0);
                 }
             }
             let counts = account.interest.counts();
@@ -161,12 +161,12 @@ fn the_cache_is_bounded() {
     let stamps = Stamps::new(3);
     let mut cache = RouteCache::new(3);
     for number in 0..200_000 {
-        cache.find(&stamps, &account, format!("subject.{number}").as_bytes());
+        cache.find(&stamps, &account, format!("subject.{number}").as_bytes(), Naming::Mapped);
     }
     assert!(cache.len() <= 50_000, "{}", cache.len());
     let long = "x".repeat(4000);
     for number in 0..20_000 {
-        cache.find(&stamps, &account, format!("{long}.{number}").as_bytes());
+        cache.find(&stamps, &account, format!("{long}.{number}").as_bytes(), Naming::Mapped);
     }
     // Two halves of 4 MiB.
     assert!(cache.len() <= 2200, "{}", cache.len());

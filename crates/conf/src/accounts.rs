@@ -9,17 +9,22 @@ use crate::nkey;
 use crate::options::{Account, AccountLimits, GLOBAL_ACCOUNT, Options};
 use crate::problem::{ProblemKind, Problems};
 use crate::read;
+use crate::sharing::{self, Wish};
 
 /// Reads the block: a list of names, or a map from name to account.
 pub(crate) fn read(options: &mut Options, entry: &Entry, problems: &mut Problems) {
     match &entry.value {
         Value::List(names) => read_names(options, names, problems),
         Value::Map(accounts) => {
+            let mut wishes = Vec::new();
             for account in accounts {
                 // Variables may be defined among the accounts.
                 if !account.referenced {
-                    read_account(options, account, problems);
+                    read_account(options, account, &mut wishes, problems);
                 }
+            }
+            if problems.errors.is_empty() {
+                sharing::check(&mut options.accounts, wishes, entry, problems);
             }
         }
         _ => read::wrong_type(entry, "a list of names or a map of accounts", problems),
@@ -52,7 +57,7 @@ fn is_reserved(name: &str, entry: &Entry, problems: &mut Problems) -> bool {
     reserved
 }
 
-fn read_account(options: &mut Options, entry: &Entry, problems: &mut Problems) {
+fn read_account(options: &mut Options, entry: &Entry, wishes: &mut Vec<Wish>, problems: &mut Problems) {
     let Value::Map(map) = &entry.value else {
         return read::invalid(entry, "Expected map entries for accounts", problems);
     };
@@ -82,9 +87,10 @@ fn read_account(options: &mut Options, entry: &Entry, problems: &mut Problems) {
                 }
             },
             "jetstream" => account.jetstream = jetstream::read_account(entry, problems),
-            "imports" | "exports" | "mappings" | "maps" | "msg_trace" | "trace_dest" => {
-                read::not_supported(entry, problems);
-            }
+            "exports" => account.exports = sharing::read_exports(entry, problems),
+            "imports" => wishes.extend(sharing::read_imports(options.accounts.len(), entry, problems)),
+            "mappings" | "maps" => account.mappings = sharing::read_mappings(entry, problems),
+            "msg_trace" | "trace_dest" => read::not_supported(entry, problems),
             _ => read::unknown(entry, problems),
         }
     }

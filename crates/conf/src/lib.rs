@@ -23,5 +23,6 @@ mod authorization;
 mod ciphers;
 mod jetstream;
 mod nkey;
+mod sharing;
 mod tls;
 mod validate;

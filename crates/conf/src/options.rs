@@ -8,6 +8,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sonata_subject::import::{ServiceSubjects, StreamSubjects};
+use sonata_subject::mapping::Mapping;
+
 /// Port for clients when none is configured.
 pub const DEFAULT_PORT: u16 = 4222;
 /// Address to listen on when none is configured.
@@ -135,6 +138,8 @@ pub struct Options {
     pub nkeys: Vec<NkeyUser>,
     /// Accounts, in the order of the file. `$G` never stands here, `$SYS` only if the file names it.
     pub accounts: Vec<Account>,
+    /// Mappings of the global account.
+    pub mappings: Vec<Mapping>,
     /// User (or nkey) of those who connect without credentials.
     pub no_auth_user: Option<String>,
     /// Account for the server's own messages. `None`: `$SYS`.
@@ -281,6 +286,7 @@ impl Default for Options {
             users: Vec::new(),
             nkeys: Vec::new(),
             accounts: Vec::new(),
+            mappings: Vec::new(),
             no_auth_user: None,
             system_account: None,
             no_system_account: false,
@@ -533,6 +539,105 @@ pub struct Account {
     pub default_permissions: Option<Permissions>,
     /// What its streams and consumers may use. `None`: it has no JetStream.
     pub jetstream: Option<AccountJetStream>,
+    /// What other accounts may import.
+    pub exports: Vec<Export>,
+    /// What comes from other accounts; each is allowed there.
+    pub imports: Vec<Import>,
+    /// What is published under another name.
+    pub mappings: Vec<Mapping>,
+}
+
+/// Something of an account that others may import.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// Its subjects.
+    pub subject: String,
+    /// Who may import it. `None`: everybody.
+    pub accounts: Option<Vec<String>>,
+    /// Which token of the subject must be the importer's name, from 1.
+    pub account_token: Option<usize>,
+    /// What it is.
+    pub what: Exported,
+}
+
+/// What an export is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exported {
+    /// Messages, to be followed.
+    Stream,
+    /// Something that answers.
+    Service(ServiceTerms),
+}
+
+/// How a service is offered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceTerms {
+    /// How it answers.
+    pub response: ResponseType,
+    /// How long a response, or the next one, is waited for. `None`: two minutes.
+    pub threshold: Option<Duration>,
+    /// Measuring of requests.
+    pub latency: Option<Latency>,
+    /// Whether traces may go on into the account.
+    pub allow_trace: bool,
+}
+
+/// How a service answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResponseType {
+    /// With one message.
+    #[default]
+    Singleton,
+    /// With any number.
+    Stream,
+    /// With one in several pieces.
+    Chunked,
+}
+
+/// Measuring of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Latency {
+    /// Of which requests.
+    pub sampling: Sampling,
+    /// Where results are published, in the account of the service.
+    pub subject: String,
+}
+
+/// Which requests are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sampling {
+    /// So many of a hundred, 1 to 100.
+    Percent(u8),
+    /// Those whose headers ask for it.
+    Headers,
+}
+
+/// Something of another account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Whose it is.
+    pub account: String,
+    /// What it is.
+    pub what: Imported,
+}
+
+/// What is imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Imported {
+    /// Messages.
+    Stream {
+        /// What they are called there and here.
+        subjects: StreamSubjects,
+        /// Whether traces may come in.
+        allow_trace: bool,
+    },
+    /// A service.
+    Service {
+        /// What requests are called here and there.
+        subjects: ServiceSubjects,
+        /// Whether it learns who asks in full.
+        share: bool,
+    },
 }
 
 /// Limits of an account; `None`: unlimited.

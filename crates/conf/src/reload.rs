@@ -231,7 +231,8 @@ pub(crate) fn authorization(old: &Options, new: &Options, comparison: &mut Compa
 }
 
 pub(crate) fn accounts(old: &Options, new: &Options, comparison: &mut Comparison) {
-    if sorted(&old.accounts, |a| &a.name) != sorted(&new.accounts, |a| &a.name) {
+    let same = sorted(&old.accounts, |a| &a.name) == sorted(&new.accounts, |a| &a.name);
+    if !same || old.mappings != new.mappings {
         comparison.change("accounts", Apply::Authorization, "Reloaded: accounts");
     }
 }

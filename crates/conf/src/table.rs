@@ -13,7 +13,7 @@ use crate::grammar::{Entry, Value};
 use crate::options::{Options, WriteTimeout};
 use crate::problem::Problems;
 use crate::reload::{Apply, Reload};
-use crate::{accounts, authorization, duration, jetstream, read, tls};
+use crate::{accounts, authorization, duration, jetstream, read, sharing, tls};
 
 /// One option.
 pub struct Row {
@@ -254,6 +254,8 @@ pub static ROWS: &[Row] = &[
         Reload::Special(crate::reload::authorization)),
     row!("accounts", "list of names or map", "", "Accounts with their users.", accounts::read,
         Reload::Special(crate::reload::accounts)),
+    row!("mappings" | "maps", "map", "", "Subject mappings of the global account.",
+        |options, entry, problems| options.mappings = sharing::read_mappings(entry, problems), Reload::ElsewhereInTable),
     row!("no_auth_user", "user or nkey", "", "Who those are that give no credentials.",
         field!(no_auth_user, read::optional_text), Reload::Special(crate::reload::no_auth_user)),
     row!("system_account" | "system", "account", "$SYS", "Account for the server's own messages.",
@@ -272,7 +274,6 @@ pub static ROWS: &[Row] = &[
     not_built!("websocket" | "ws", "block", "Clients over WebSocket."),
     not_built!("mqtt", "block", "Clients that speak MQTT."),
     not_built!("default_js_domain", "map", "JetStream domains of accounts."),
-    not_built!("mappings" | "maps", "map", "Subject mappings of the global account."),
     not_built!("default_sentinel", "JWT", "Bearer of connections without credentials."),
     not_built!("operator" | "operators" | "roots" | "root" | "root_operators" | "root_operator", "JWT or file",
         "Operators whose accounts are trusted."),

@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::files::{self, Disk};
 use crate::identity::{Identity, NATS_VERSION};
 use crate::inner::{Inner, Stage};
+use crate::introduction::Introducer;
 use crate::jetstream::JetStream;
 use crate::listener;
 use crate::logger::{LogError, Logger};
@@ -190,7 +191,9 @@ impl Server {
             listener.local_addr().map_err(|error| StartError::Listen("port", options.host.clone(), error))?;
         let settings = settings(&options, &identity, address.port(), false, 0)?;
         let shared = Shared::new(settings, Box::new(SharedLogger(logger.clone())), rand::rng().next_u64());
-        update_accounts(&options, &shared.accounts, clock.now_unix_ns());
+        update_accounts(&options, &shared.accounts, &shared.stamps, clock.now_unix_ns());
+        let introducer = Introducer { server_name: server_name(&options, &identity), clock };
+        shared.set_introduce(Box::new(introducer));
         let inner = Inner::new(clock, identity, options, shared, logger, tls);
         inner.bound.lock().clients = Some(address);
         if let Some(jetstream) = &inner.options.load().jetstream {
@@ -324,7 +327,7 @@ impl Server {
         let new = Arc::new(options);
         inner.options.store(new.clone());
         inner.tls.store(tls);
-        update_accounts(&new, &inner.shared.accounts, inner.clock.now_unix_ns());
+        update_accounts(&new, &inner.shared.accounts, &inner.shared.stamps, inner.clock.now_unix_ns());
         inner.shared.update_settings(settings);
         inner.loaded_unix_ns.store(inner.clock.now_unix_ns().max(0) as u64, Ordering::Relaxed);
         if touches(Apply::PidFile) {
@@ -534,6 +537,10 @@ async fn tidy(inner: Arc<Inner>) {
             return;
         }
         inner.shared.pool.shrink();
+        let now_ns = inner.clock.now_ns();
+        for account in inner.shared.accounts.all() {
+            account.responses.expire(now_ns);
+        }
         let ended = inner.connections.total() - inner.connections.count() as u64;
         if ended != last_ended {
             last_ended = ended;

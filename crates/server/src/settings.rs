@@ -7,8 +7,9 @@ use sonata_auth::connection_type::{ConnectionType, ConnectionTypes};
 use sonata_auth::password::Secret;
 use sonata_auth::permission::{PermissionRules, Permissions, ResponsePermission, SubjectAccess};
 use sonata_auth::user::{Grant, Login, NkeyEntry, SingleLogin, UserEntry, Users, UsersConfig};
-use sonata_broker::account::{AccountLimits, Accounts, GLOBAL_ACCOUNT};
+use sonata_broker::account::{Account, AccountLimits, Accounts, GLOBAL_ACCOUNT};
 use sonata_broker::shared::Settings;
+use sonata_broker::stamp::Stamps;
 use sonata_conf::options::{self, Options};
 use sonata_proto::info::ServerInfo;
 use sonata_proto::parse::ParseLimits;
@@ -48,7 +49,7 @@ pub(crate) fn settings(
 }
 
 /// Makes the configured accounts, and forgets those that are no longer.
-pub(crate) fn update_accounts(options: &Options, accounts: &Accounts, now_unix_ns: i64) {
+pub(crate) fn update_accounts(options: &Options, accounts: &Accounts, stamps: &Stamps, now_unix_ns: i64) {
     let system = options.system_account_name();
     let configured = options.accounts.iter().map(|account| account.name.as_str());
     for name in configured.chain([GLOBAL_ACCOUNT]).chain(system) {
@@ -64,12 +65,14 @@ pub(crate) fn update_accounts(options: &Options, accounts: &Accounts, now_unix_n
             });
         }
     }
-    accounts.retain(|account| {
+    let known = |account: &Account| {
         let name = &**account.name();
         name == GLOBAL_ACCOUNT
             || system == Some(name)
             || options.accounts.iter().any(|configured| configured.name == name)
-    });
+    };
+    accounts.retain(known, stamps);
+    crate::links::update(options, accounts, stamps);
 }
 
 fn info(options: &Options, identity: &Identity, users: &Users, port: u16) -> Result<ServerInfo, StartError> {

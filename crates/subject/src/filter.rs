@@ -47,6 +47,36 @@ pub fn overlaps(left: &[u8], right: &[u8]) -> bool {
     }
 }
 
+/// The filter that names exactly the subjects that both filters name; `None` if there are none.
+pub fn intersect(left: &[u8], right: &[u8]) -> Option<Vec<u8>> {
+    let mut both = Vec::with_capacity(left.len().max(right.len()));
+    let mut push = |token: &[u8]| {
+        if !both.is_empty() {
+            both.push(b'.');
+        }
+        both.extend_from_slice(token);
+    };
+    let (mut left_tokens, mut right_tokens) = (tokens(left), tokens(right));
+    loop {
+        match (left_tokens.next(), right_tokens.next()) {
+            (None, None) => return Some(both),
+            (Some(b">"), Some(token)) => {
+                push(token);
+                right_tokens.for_each(push);
+                return Some(both);
+            }
+            (Some(token), Some(b">")) => {
+                push(token);
+                left_tokens.for_each(push);
+                return Some(both);
+            }
+            (Some(a), Some(b)) if b == b"*" || a == b => push(a),
+            (Some(b"*"), Some(b)) => push(b),
+            _ => return None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -99,6 +129,14 @@ mod tests {
             // `*.*.>` against a three-token universe still has a witness of three tokens.
             prop_assert_eq!(overlaps(&left, &right), in_both > 0);
             prop_assert_eq!(overlaps(&left, &right), overlaps(&right, &left));
+            let common = intersect(&left, &right);
+            prop_assert_eq!(common.is_some(), in_both > 0);
+            if let Some(common) = common {
+                for subject in universe() {
+                    let in_each = matches(&left, &subject) && matches(&right, &subject);
+                    prop_assert_eq!(matches(&common, &subject), in_each);
+                }
+            }
             if is_subset(&left, &right) {
                 prop_assert_eq!(in_both, in_left.len());
             }

@@ -8,10 +8,12 @@
 //! knows what a subscription is.
 
 mod filter;
+pub mod import;
+pub mod mapping;
 mod name;
 pub mod transform;
 
-pub use filter::{is_subset, matches, overlaps};
+pub use filter::{intersect, is_subset, matches, overlaps};
 pub use name::{Kind, SubjectError, Tokens, classify, has_wildcard, is_literal, literal_prefix, tokens};
 
 /// The token that stands for exactly one token.

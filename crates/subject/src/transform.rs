@@ -40,6 +40,10 @@ const NOT_ENOUGH: &str = "invalid mapping destination: not enough arguments pass
 const TOO_MANY: &str = "invalid mapping destination: too many arguments passed to the function";
 const BAD_ARGUMENT: &str = "invalid mapping destination: function argument is invalid or in the wrong format";
 
+const NOT_ALL_WILDCARDS: &str = "invalid mapping destination: not using all of the token wildcard(s)";
+const NOT_FOR_IMPORTS: &str =
+    "invalid mapping destination: the only mapping function allowed for import transforms is {{Wildcard()}}";
+
 /// A source and what its subjects become.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transform {
@@ -102,6 +106,81 @@ impl Transform {
     /// The subjects that are transformed.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// Whether the same subject may become different ones.
+    pub fn is_random(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Random(_)))
+    }
+
+    /// A filter that names everything that subjects can become.
+    pub fn destination_filter(&self) -> String {
+        if self.parts.is_empty() {
+            return self.source.clone();
+        }
+        let tokens = self.parts.iter().map(|part| match part {
+            Part::Literal(text) => text.as_str(),
+            Part::Tail(_) => ">",
+            // These may be several tokens.
+            Part::SplitFromLeft(..)
+            | Part::SplitFromRight(..)
+            | Part::SliceFromLeft(..)
+            | Part::SliceFromRight(..)
+            | Part::Split(..) => ">",
+            _ => "*",
+        });
+        let mut filter = String::new();
+        for token in tokens {
+            filter.push_str(if filter.is_empty() { "" } else { "." });
+            filter.push_str(token);
+            if token == ">" {
+                break;
+            }
+        }
+        filter
+    }
+
+    /// A transform and the way back, as imports need it.
+    ///
+    /// # Errors
+    /// As [`Transform::parse`]; a wildcard of the source that is not in the destination; a function other than `wildcard`.
+    pub fn reversible(source: &str, destination: &str) -> Result<(Self, Self), TransformError> {
+        let there = Self::parse(source, destination)?;
+        let placed = |part: &Part| matches!(part, Part::Literal(_) | Part::Tail(_) | Part::Token(_));
+        if let Some((token, _)) = destination.split('.').zip(&there.parts).find(|(_, part)| !placed(part)) {
+            return Err(TransformError::new(NOT_FOR_IMPORTS, token));
+        }
+        match there.inverse() {
+            Some(back) => Ok((there, back)),
+            None => Err(TransformError::new(NOT_ALL_WILDCARDS, destination)),
+        }
+    }
+
+    /// The way back: from what subjects become to the subjects. `None` when something is lost on the way there, or computed.
+    pub fn inverse(&self) -> Option<Self> {
+        if self.parts.is_empty() {
+            return Some(self.clone());
+        }
+        let mut wildcards = 0;
+        // For each token of the source that is a wildcard: its number among those of the destination.
+        let mut numbers: Vec<(usize, usize)> = Vec::new();
+        for part in &self.parts {
+            match part {
+                Part::Literal(_) | Part::Tail(_) => {}
+                Part::Token(at) => {
+                    wildcards += 1;
+                    // What stands twice is taken from its first place.
+                    numbers.push((*at, wildcards));
+                }
+                _ => return None,
+            }
+        }
+        let back = self.source.split('.').enumerate().map(|(at, token)| match token {
+            "*" => numbers.iter().find(|(known, _)| *known == at).map(|(_, number)| format!("${number}")),
+            token => Some(token.to_owned()),
+        });
+        let back = back.collect::<Option<Vec<_>>>()?.join(".");
+        Self::parse(&self.destination_filter(), &back).ok()
     }
 
     /// What a literal subject becomes; `None` if it is not one of the source's. `random` is for `{{random(n)}}`.
@@ -505,6 +584,34 @@ mod tests {
             assert_eq!(
                 Transform::parse(source, destination).map(|_| ()).map_err(|e| e.to_string()),
                 Err(refusal.to_owned())
+            );
+        }
+    }
+
+    #[test]
+    fn a_transform_that_loses_nothing_has_a_way_back() {
+        for (source, destination, subject) in [
+            ("foo.*.*", "bar.$2.x.$1", "foo.a.b"),
+            ("foo.>", "imp.foo.>", "foo.a.b"),
+            ("a.b", "c", "a.b"),
+            (">", "x.>", "foo"),
+            ("foo.*.>", "$1.>", "foo.a.b.c"),
+            ("a.*", "b.$1.$1", "a.x"),
+        ] {
+            let there = Transform::parse(source, destination).unwrap();
+            let back = there.inverse().unwrap();
+            let named = there.apply(subject.as_bytes(), 0).unwrap();
+            assert_eq!(
+                back.apply(&named, 0).as_deref(),
+                Some(subject.as_bytes()),
+                "{source} -> {destination}"
+            );
+        }
+        for (source, destination) in [("foo.*.*", "bar.$1"), ("a.*", "{{partition(3,1)}}")] {
+            assert_eq!(
+                Transform::parse(source, destination).unwrap().inverse(),
+                None,
+                "{source} -> {destination}"
             );
         }
     }

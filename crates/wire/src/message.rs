@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use crate::script::Script;
 
 /// JSON fields whose values come from a clock, a generator of ids, or the server's own name.
-const MADE_UP_FIELDS: [&str; 15] = [
+const MADE_UP_FIELDS: [&str; 17] = [
     "created",
     "ts",
     "first_ts",
@@ -27,6 +27,8 @@ const MADE_UP_FIELDS: [&str; 15] = [
     "pinned_ts",
     "ack_time",
     "_nats.ver",
+    "rtt",
+    "start",
 ];
 
 /// Values of such fields that say there was nothing yet, and are kept.
@@ -40,6 +42,12 @@ const PIN_HEADER: &str = "Nats-Pin-Id: ";
 
 /// The header that tells where a copied message comes from; its last word is the id of that stream.
 const SOURCE_HEADER: &str = "Nats-Stream-Source: ";
+
+/// The header that tells a service of another account who asks.
+const REQUEST_INFO_HEADER: &str = "Nats-Request-Info: ";
+
+/// Reply subjects of requests that came from another account begin with this.
+const RESPONSE_PREFIX: &str = "_R_.";
 
 /// Names the server chose while a script was played.
 pub struct MadeUp {
@@ -88,6 +96,10 @@ pub fn normal(frame: &[u8], made_up: &mut MadeUp) -> Vec<u8> {
     let (Ok(line), Ok(body)) = (std::str::from_utf8(line), std::str::from_utf8(body)) else {
         return frame.to_vec();
     };
+    line.trim_end()
+        .split(' ')
+        .filter(|word| word.starts_with(RESPONSE_PREFIX))
+        .for_each(|word| made_up.learn(word));
     learn_names(body, made_up);
     let (headers, payload) = match body.find("\r\n\r\n") {
         Some(at) if line.starts_with("HMSG ") => body.split_at(at),
@@ -150,8 +162,9 @@ fn blank_token(subject: &mut String, from_end: usize) {
 }
 
 fn blank_headers(headers: &str) -> String {
-    let lines = headers.split("\r\n").map(|line| match line.strip_prefix(TIME_HEADER) {
-        Some(_) => format!("{TIME_HEADER}*"),
+    let lines = headers.split("\r\n").map(|line| match line.strip_prefix(REQUEST_INFO_HEADER) {
+        Some(json) => format!("{REQUEST_INFO_HEADER}{}", blank_json(json)),
+        None if line.starts_with(TIME_HEADER) => format!("{TIME_HEADER}*"),
         None => line.to_owned(),
     });
     lines.collect::<Vec<_>>().join("\r\n")

@@ -258,7 +258,19 @@ impl Client {
         } else {
             worker.batch.route_hits += worker.spans.len() as u64 - 1;
             worker.batch.route_misses += 1;
-            hot.route = worker.routes.find(&self.shared.stamps, &member.account, hot.route.subject()).0;
+            let subject = hot.route.subject();
+            match worker.route(&self.shared, &member.account, subject) {
+                Some(route) if route.subject() == subject => hot.route = route,
+                // A mapping that picks has come into force; this run is still treated as one.
+                picked => {
+                    self.hot = None;
+                    match picked {
+                        Some(route) => drop(self.run(member, &route, input).deliver(worker)),
+                        None => worker.spans.clear(),
+                    }
+                    return;
+                }
+            }
         }
         hot.run_bytes = 0;
         hot.run_bytes_max = run_bytes_max(&hot.route);
@@ -275,6 +287,7 @@ impl Client {
             shown_subject: None,
             input,
             publisher: &self.connection,
+            path: None,
             echo: self.options.echo,
             stall_producers: self.settings.stall_producers,
             trace: self.shared.is_tracing(),

@@ -11,7 +11,8 @@ use sonata_subject::is_literal;
 
 use super::{Client, Hot};
 use crate::delivery::Span;
-use crate::route::Route;
+use crate::importing::Answer;
+use crate::route::{Naming, Route};
 use crate::shared::Level;
 use crate::worker::{TURN_BYTES_MAX, Worker};
 
@@ -34,15 +35,32 @@ impl Client {
         if self.options.pedantic && !publish.subject.is_empty() && !is_literal(publish.subject) {
             self.send_error(worker, &ErrorText::InvalidPublishSubject);
         }
-        let Some(permitted) = self.check_publish(worker, publish) else { return };
-        self.acknowledge(worker);
         let Some(member) = &self.member else { return };
-        let (route, cached) = worker.routes.find(&self.shared.stamps, &member.account, publish.subject);
-        if cached {
-            worker.batch.route_hits += 1;
-        } else {
-            worker.batch.route_misses += 1;
+        // A mapping renames first: permissions are asked about what is published in the end.
+        let is_answer = Answer::is_one(publish.subject);
+        let mapped = match member.account.has_mappings() && !is_answer {
+            true => match worker.route(&self.shared, &member.account, publish.subject) {
+                Some(route) => Some(route),
+                // Lost on purpose; what it would have been called is not known.
+                None => {
+                    self.acknowledge(worker);
+                    if let (Some(reply), true) = (publish.reply, self.options.no_responders) {
+                        self.send_no_responders(worker, reply, b"");
+                    }
+                    return;
+                }
+            },
+            false => None,
+        };
+        let subject = mapped.as_ref().map_or(publish.subject, |route| route.mapped_subject());
+        let Some(permitted) = self.check_publish(worker, subject, publish.reply) else { return };
+        self.acknowledge(worker);
+        if is_answer {
+            return self.answer(worker, publish);
         }
+        let Some(member) = &self.member else { return };
+        let found = mapped.clone().or_else(|| worker.route(&self.shared, &member.account, publish.subject));
+        let Some(route) = found else { return };
         let span = match publish.verbatim {
             // The rest of the operation, from behind the subject on, stands in the input as it is to be sent.
             Some(verbatim) => Span {
@@ -60,19 +78,52 @@ impl Client {
             && let Some(reply) = publish.reply
             && self.options.no_responders
         {
-            self.send_no_responders(worker, reply, publish.subject);
+            self.send_no_responders(worker, reply, subject);
         }
         // Only the second in a row is remembered: with many subjects in turn it would be for nothing.
         let route_address = Arc::as_ptr(&route) as usize;
         let again = std::mem::replace(&mut self.last_route_address, route_address) == route_address;
-        if again && permitted == Permitted::Always && !self.options.verbose && !self.shared.is_tracing() {
+        let as_published = route.subject() == publish.subject;
+        if again
+            && as_published
+            && permitted == Permitted::Always
+            && !self.options.verbose
+            && !self.shared.is_tracing()
+        {
             self.remember(route, publish);
         }
     }
 
-    /// Whether the message may be published; if not, the client has been told.
-    fn check_publish(&mut self, worker: &mut Worker, publish: &Publish<'_>) -> Option<Permitted> {
+    /// An answer to a request that came from another account; whoever listens to such subjects here gets it as well.
+    fn answer(&mut self, worker: &mut Worker, publish: &Publish<'_>) {
+        let Some(member) = &self.member else { return };
+        let span = rewritten(&mut worker.scratch, publish);
         let subject = publish.subject;
+        let (shared, account, publisher) = (&*self.shared, &member.account, &self.connection);
+        let mut delivered =
+            Answer { shared, account, subject, publisher, now_ns: self.now_ns }.deliver(worker, &span);
+        // Each has a subject of its own, so that its route is not worth remembering.
+        if account.interest.has_interest(subject) {
+            let route = Route::build(&self.shared.stamps, account, subject, Naming::AsIs);
+            worker.spans.push(span);
+            delivered |= self.run(member, &route, b"").deliver(worker);
+        }
+        worker.scratch.clear();
+        if !delivered
+            && let Some(reply) = publish.reply
+            && self.options.no_responders
+        {
+            self.send_no_responders(worker, reply, subject);
+        }
+    }
+
+    /// Whether the message may be published; if not, the client has been told.
+    fn check_publish(
+        &mut self,
+        worker: &mut Worker,
+        subject: &[u8],
+        reply: Option<&[u8]>,
+    ) -> Option<Permitted> {
         let member = self.member.as_ref()?;
         if GATEWAY_PREFIXES.iter().any(|prefix| subject.starts_with(prefix)) {
             self.refuse_publish(worker, &ErrorText::PublishPermission { subject });
@@ -92,7 +143,7 @@ impl Client {
             self.refuse_publish(worker, &ErrorText::PublishPermission { subject });
             return None;
         }
-        if let Some(reply) = publish.reply
+        if let Some(reply) = reply
             && RESERVED_REPLIES.iter().any(|prefix| reply.starts_with(prefix) && reply.len() > prefix.len())
         {
             self.refuse_publish(worker, &ErrorText::ReplyPermission { reply });
@@ -119,7 +170,7 @@ impl Client {
     /// To the client's own subscription that matches the reply, if it has one.
     fn send_no_responders(&mut self, worker: &mut Worker, reply: &[u8], subject: &[u8]) {
         let Some(member) = &self.member else { return };
-        let (route, _) = worker.routes.find(&self.shared.stamps, &member.account, reply);
+        let (route, _) = worker.routes.find(&self.shared.stamps, &member.account, reply, Naming::AsIs);
         let own = route
             .plain_by_connection()
             .flatten()

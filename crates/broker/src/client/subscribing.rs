@@ -75,8 +75,7 @@ impl Client {
                     Arc::new(Subscription::new(self.connection.clone(), subject, queue, sid, filter));
                 table.insert(subscription.clone());
                 drop(table);
-                member.account.interest.insert(subscription);
-                self.shared.stamps.touch(member.account.id(), subject);
+                self.shared.subscribe(&member.account, subscription);
             }
         }
         self.acknowledge(worker);
@@ -157,8 +156,7 @@ impl Client {
 
     fn remove_interest(&self, subscription: &Arc<Subscription>) {
         if let Some(member) = &self.member {
-            member.account.interest.remove(subscription);
-            self.shared.stamps.touch(member.account.id(), subscription.subject());
+            self.shared.unsubscribe(&member.account, subscription);
         }
     }
 

@@ -156,8 +156,7 @@ impl JetStream {
                 service.clone(),
                 token,
             ));
-            home.broker.interest.insert(subscription);
-            self.shared.stamps.touch(home.broker.id(), subject.as_bytes());
+            self.shared.subscribe(&home.broker, subscription);
         }
     }
 }

@@ -85,8 +85,7 @@ impl JetStream {
     ) -> Listening {
         let subscription =
             Arc::new(Subscription::of_service(self.connection.clone(), subject.as_bytes(), service, 0));
-        home.broker.interest.insert(subscription.clone());
-        self.shared.stamps.touch(home.broker.id(), subject.as_bytes());
+        self.shared.subscribe(&home.broker, subscription.clone());
         Listening { jetstream: self.clone(), home: home.clone(), subscription }
     }
 }
@@ -100,7 +99,6 @@ pub(super) struct Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.home.broker.interest.remove(&self.subscription);
-        self.jetstream.shared.stamps.touch(self.home.broker.id(), self.subscription.subject());
+        self.jetstream.shared.unsubscribe(&self.home.broker, &self.subscription);
     }
 }

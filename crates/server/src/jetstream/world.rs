@@ -83,8 +83,7 @@ impl World for ServerWorld {
             lane,
         ));
         jetstream.subscriptions.lock().entry(lane).or_default().push(subscription.clone());
-        account.interest.insert(subscription);
-        jetstream.shared.stamps.touch(account.id(), subject.as_bytes());
+        jetstream.shared.subscribe(&account, subscription);
     }
 
     fn unsubscribe(&self, account: u32, subject: &str, lane: u64) {
@@ -100,8 +99,7 @@ impl World for ServerWorld {
             removed
         };
         if let Some(subscription) = removed {
-            account.interest.remove(&subscription);
-            jetstream.shared.stamps.touch(account.id(), subject.as_bytes());
+            jetstream.shared.unsubscribe(&account, &subscription);
         }
     }
 
