@@ -26,6 +26,7 @@ use sonata_auth::password::Secret;
 use sonata_auth::permission::{PermissionRules, Permissions, ResponsePermission, SubjectAccess};
 use sonata_auth::user::{Grant, Login, SingleLogin, UserEntry, Users, UsersConfig};
 use sonata_broker::client::{Arrival, Client, TlsState};
+use sonata_broker::close::CloseReason;
 use sonata_broker::connection::{Connection, Port};
 use sonata_broker::outbound::Writing;
 use sonata_broker::shared::{Level, Log, Settings, Shared};
@@ -58,6 +59,28 @@ fn scripts_give_the_recorded_answers() {
         assert_eq!(played, recorded, "{}", path.display());
     }
     assert!(played_scripts >= 20, "only {played_scripts} scripts");
+}
+
+/// A redelivery to a consumer that was just leaving failed to be written, and the naks that it had sent before were
+/// forgotten: what they were about came again only after the wait for an acknowledgement.
+#[test]
+fn what_was_said_before_a_failed_write_is_carried_out() {
+    let mut world = World::default();
+    let mut told = String::new();
+    for step in [
+        "A connect",
+        "B connect",
+        r#"A> CONNECT {"verbose":false}\r\n"#,
+        r#"B> CONNECT {"verbose":false}\r\nSUB foo 1\r\n"#,
+    ] {
+        world.step(step);
+        world.tell(&mut told);
+    }
+    told.clear();
+    world.peers["A"].client.connection().close(CloseReason::WriteError);
+    world.step(r"A> PUB foo 2\r\nhi\r\nPUB foo 2\r\nho\r\n");
+    world.tell(&mut told);
+    assert!(told.contains("hi") && told.contains("ho"), "{told}");
 }
 
 /// A socket that accepts everything, or nothing.

@@ -34,6 +34,9 @@ use sonata_conf::options::HandshakeFirst;
 /// Turns in a row before the task lets others have theirs.
 const TURNS_PER_POLL: usize = 4;
 
+/// Batches of input that are still carried out of a client that has gone: what fits into a socket's buffer.
+const LAST_TURNS: usize = 32;
+
 /// How long a producer is held back for a receiver that is near its limit, per turn.
 const STALL: Duration = Duration::from_millis(5);
 
@@ -318,7 +321,10 @@ impl Task {
     fn poll(&mut self, context: &mut Context<'_>, mut sleep: Pin<&mut Sleep>) -> Poll<()> {
         for _ in 0..TURNS_PER_POLL {
             let called = self.socket.poll_called(context);
-            if self.connection().close_reason().is_some() {
+            if let Some(reason) = self.connection().close_reason() {
+                if reason == CloseReason::WriteError {
+                    self.hear_out(context);
+                }
                 return Poll::Ready(());
             }
             let now_ns = self.inner.clock.now_ns();
@@ -345,6 +351,21 @@ impl Task {
         }
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Carries out what has arrived from a client that cannot be written to any more.
+    fn hear_out(&mut self, context: &mut Context<'_>) {
+        let inner = self.inner.clone();
+        for _ in 0..LAST_TURNS {
+            if self.slow.is_some() {
+                return;
+            }
+            let now_ns = inner.clock.now_ns();
+            match inner.workers.with(|bench| self.turn(context, bench, now_ns)) {
+                Turn::Again | Turn::Yield => {}
+                Turn::Wait | Turn::Ended(_) => return,
+            }
+        }
     }
 
     /// One batch of input: read, carried out, and what it meant for others written to them.

@@ -185,7 +185,7 @@ impl Client {
         self.notice_settings();
         let mut received = Received { consumed: 0, bytes_needed: 1, slow_check: None };
         let mut active = false;
-        while !self.is_closed() {
+        while self.is_heard() {
             let rest = &input[received.consumed..];
             if rest.is_empty() {
                 break;
@@ -376,6 +376,13 @@ impl Client {
     /// Whether the connection is closed, by whomever.
     pub fn is_closed(&self) -> bool {
         self.phase == Phase::Closed || self.connection.close_reason().is_some()
+    }
+
+    /// Whether what it says is carried out. That it takes nothing any more is no reason to forget what it said: it may have
+    /// acknowledged and gone.
+    fn is_heard(&self) -> bool {
+        let open = matches!(self.connection.close_reason(), None | Some(CloseReason::WriteError));
+        open && self.phase != Phase::Closed
     }
 
     /// Takes over the settings of a reload.
