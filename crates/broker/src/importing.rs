@@ -9,7 +9,8 @@ use std::sync::Arc;
 use crate::account::Account;
 use crate::connection::Connection;
 use crate::delivery::{Run, Span};
-use crate::links::ServiceImport;
+use crate::latency::{Outcome, Tracking};
+use crate::links::{Latency, ServiceImport};
 use crate::responses::RESPONSE_PREFIX;
 use crate::route::{ImportLeg, Naming, Route};
 use crate::shared::Shared;
@@ -54,6 +55,9 @@ pub struct Asking<'a> {
 pub trait Introduce: Send + Sync {
     /// The JSON; empty to say nothing.
     fn introduce(&self, asking: &Asking<'_>) -> String;
+
+    /// What came of a request that was measured, as the JSON of a metric.
+    fn measured(&self, tracking: &Tracking, outcome: &Outcome) -> String;
 }
 
 impl Run<'_> {
@@ -95,6 +99,10 @@ impl Run<'_> {
         let (headers, payload) = message.split_at(span.header_bytes);
         let exporter = &import.exporter;
 
+        let latency = import.export.latency.as_ref();
+        let in_full = path.before.map_or(import.share, |before| before.import.share);
+        let tracking = latency
+            .and_then(|latency| Tracking::of(latency, headers, self.publisher, in_full, self.now_ns, worker));
         worker.scratch.clear();
         let mut number = None;
         if reply.starts_with(ACK_PREFIX) {
@@ -104,6 +112,7 @@ impl Run<'_> {
                 self.account,
                 reply,
                 import,
+                tracking.clone(),
                 self.now_ns,
                 &mut worker.scratch,
             ));
@@ -131,6 +140,14 @@ impl Run<'_> {
             && !delivered
         {
             exporter.responses.forget(number);
+        }
+        let outcome = match number {
+            None => Some(Outcome::BadRequest),
+            Some(_) if !delivered => Some(Outcome::Unavailable),
+            Some(_) => None,
+        };
+        if let (Some(tracking), Some(latency), Some(outcome)) = (tracking, latency, outcome) {
+            tracking.tell(self.shared, exporter, latency, &outcome, &mut worker.outbox);
         }
         delivered
     }
@@ -170,16 +187,39 @@ impl Answer<'_> {
     /// somebody got it.
     pub(crate) fn deliver(&self, worker: &mut Worker, span: &Span) -> bool {
         let (mut account, mut subject) = (self.account.clone(), self.subject.to_vec());
+        let mut measured = Vec::new();
         for _ in 0..HOPS_MAX {
             let ends = span.message_bytes == 0;
             let Some(waiting) = account.responses.answer(&subject, ends, self.now_ns) else { return false };
-            (account, subject) = (waiting.requester, waiting.reply.into_vec());
+            let exporter = std::mem::replace(&mut account, waiting.requester);
+            subject = waiting.reply.into_vec();
+            if let (Some(tracking), Some(latency)) =
+                (waiting.tracking, waiting.import.export.latency.as_ref())
+            {
+                measured.push((exporter, tracking, latency.clone()));
+            }
             if !Self::is_one(&subject) {
                 let delivered = self.deliver_in(worker, &account, &subject, span);
+                self.tell(worker, &measured, delivered);
                 return delivered;
             }
         }
         false
+    }
+
+    fn tell(
+        &self,
+        worker: &mut Worker,
+        measured: &[(Arc<Account>, Box<Tracking>, Latency)],
+        delivered: bool,
+    ) {
+        let outcome = match delivered {
+            true => Outcome::Answered(self.now_ns, self.publisher.clone()),
+            false => Outcome::RequesterGone,
+        };
+        for (exporter, tracking, latency) in measured {
+            tracking.tell(self.shared, exporter, latency, &outcome, &mut worker.outbox);
+        }
     }
 
     fn deliver_in(&self, worker: &mut Worker, account: &Arc<Account>, subject: &[u8], span: &Span) -> bool {
@@ -273,7 +313,7 @@ pub(crate) fn push_number(out: &mut Vec<u8>, number: usize) {
 const HEADER_LINE: &[u8] = b"NATS/1.0\r\n";
 
 /// The lines of a header block behind the first, the empty one left out.
-fn lines(headers: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn lines(headers: &[u8]) -> impl Iterator<Item = &[u8]> {
     let end = headers.len().saturating_sub(2);
     let start = headers.windows(2).position(|pair| pair == b"\r\n").map_or(end, |at| (at + 2).min(end));
     headers[start..end].split_inclusive(|byte| *byte == b'\n')
@@ -286,7 +326,7 @@ fn is_of(line: &[u8], key: &str) -> bool {
 }
 
 /// A header's value.
-fn header<'a>(headers: &'a [u8], key: &str) -> Option<&'a [u8]> {
+pub(crate) fn header<'a>(headers: &'a [u8], key: &str) -> Option<&'a [u8]> {
     let line = lines(headers).find(|line| is_of(line, key))?;
     Some(line[key.len() + 1..].trim_ascii())
 }

@@ -21,6 +21,7 @@ pub mod connection;
 mod delivery;
 pub mod importing;
 pub mod interest;
+pub mod latency;
 pub mod links;
 pub mod outbound;
 pub mod pool;

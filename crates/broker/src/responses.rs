@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::account::Account;
+use crate::latency::Tracking;
 use crate::links::{ResponseType, ServiceImport};
 
 /// Requests of one account's services that can wait for an answer at a time.
@@ -33,6 +34,8 @@ pub(crate) struct Waiting {
     pub(crate) reply: Box<[u8]>,
     /// The way the request took.
     pub(crate) import: Arc<ServiceImport>,
+    /// Set if it is measured and nothing has come of it yet.
+    pub(crate) tracking: Option<Box<Tracking>>,
     deadline_ns: u64,
 }
 
@@ -49,6 +52,8 @@ struct Table {
     waiting: HashMap<u64, Waiting>,
     /// For each time that exports give, the requests in the order of their deadlines; some may have been answered.
     queues: Vec<(u64, VecDeque<(u64, u64)>)>,
+    /// Given up, and still to be told of.
+    overdue: Vec<(Box<Tracking>, Arc<ServiceImport>)>,
 }
 
 impl Responses {
@@ -57,7 +62,7 @@ impl Responses {
         Self { secret, table: Mutex::default(), waiting: AtomicUsize::new(0) }
     }
 
-    /// Requests that wait now.
+    /// Requests that wait now, or are still to be told of.
     pub fn len(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -73,13 +78,15 @@ impl Responses {
         requester: &Arc<Account>,
         reply: &[u8],
         import: &Arc<ServiceImport>,
+        tracking: Option<Tracking>,
         now_ns: u64,
         subject: &mut Vec<u8>,
     ) -> u64 {
         let threshold_ns = import.export.threshold_ns;
         let deadline_ns = now_ns.saturating_add(threshold_ns);
         let (requester, import) = (requester.clone(), import.clone());
-        let waiting = Waiting { requester, reply: reply.into(), import, deadline_ns };
+        let tracking = tracking.map(Box::new);
+        let waiting = Waiting { requester, reply: reply.into(), import, tracking, deadline_ns };
         let mut table = self.table.lock();
         let number = table.next;
         table.next += 1;
@@ -89,7 +96,7 @@ impl Responses {
         }
         table.waiting.insert(number, waiting);
         table.queue(threshold_ns).push_back((deadline_ns, number));
-        self.waiting.store(table.waiting.len(), Ordering::Relaxed);
+        self.waiting.store(table.len(), Ordering::Relaxed);
         drop(table);
         subject.extend_from_slice(RESPONSE_PREFIX);
         push_base62(subject, number);
@@ -106,7 +113,7 @@ impl Responses {
         let waiting = table.waiting.get_mut(&number)?;
         if ends || waiting.import.export.response == ResponseType::Singleton {
             let waiting = table.waiting.remove(&number);
-            self.waiting.store(table.waiting.len(), Ordering::Relaxed);
+            self.waiting.store(table.len(), Ordering::Relaxed);
             return waiting;
         }
         let threshold_ns = waiting.import.export.threshold_ns;
@@ -118,17 +125,19 @@ impl Responses {
     pub(crate) fn forget(&self, number: u64) {
         let mut table = self.table.lock();
         table.waiting.remove(&number);
-        self.waiting.store(table.waiting.len(), Ordering::Relaxed);
+        self.waiting.store(table.len(), Ordering::Relaxed);
     }
 
-    /// Gives up requests whose time is over.
-    pub fn expire(&self, now_ns: u64) {
+    /// Gives up requests whose time is over; those of them that were measured are returned.
+    pub fn expire(&self, now_ns: u64) -> Vec<(Box<Tracking>, Arc<ServiceImport>)> {
         if self.is_empty() {
-            return;
+            return Vec::new();
         }
         let mut table = self.table.lock();
         table.expire(now_ns);
-        self.waiting.store(table.waiting.len(), Ordering::Relaxed);
+        let overdue = std::mem::take(&mut table.overdue);
+        self.waiting.store(table.len(), Ordering::Relaxed);
+        overdue
     }
 
     /// The number in a reply subject that was made here.
@@ -171,7 +180,7 @@ impl Table {
                     Some(_) if deadline_ns > now_ns => break,
                     _ => {
                         self.queues[at].1.pop_front();
-                        self.waiting.remove(&number);
+                        self.give_up(number);
                     }
                 }
             }
@@ -191,10 +200,21 @@ impl Table {
         self.waiting.shrink_to(self.waiting.len() * 2);
     }
 
+    fn give_up(&mut self, number: u64) {
+        let Some(waiting) = self.waiting.remove(&number) else { return };
+        if let Some(tracking) = waiting.tracking {
+            self.overdue.push((tracking, waiting.import));
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.waiting.len() + self.overdue.len()
+    }
+
     fn give_up_oldest(&mut self) {
         let oldest = self.queues.iter().filter_map(|(_, queue)| queue.front()).min().copied();
         if let Some((_, number)) = oldest {
-            self.waiting.remove(&number);
+            self.give_up(number);
         }
     }
 }

@@ -1,8 +1,13 @@
 //! Who asks a service of another account: the JSON of `Nats-Request-Info`.
 
+use std::collections::BTreeMap;
+
+use rand::RngExt as _;
+use rand::distr::Alphanumeric;
 use serde::{Deserialize, Serialize};
 use sonata_broker::connection::Connection;
 use sonata_broker::importing::{Asking, Introduce};
+use sonata_broker::latency::{Outcome, Tracking};
 use sonata_jetstream::timestamp::Timestamp;
 
 use crate::clock::Clock;
@@ -61,6 +66,73 @@ impl Introduce for Introducer {
         }
         serde_json::to_string(&introduction).unwrap_or_default()
     }
+
+    fn measured(&self, tracking: &Tracking, outcome: &Outcome) -> String {
+        let (status, description) = match outcome {
+            Outcome::Answered(..) => (200, ""),
+            Outcome::BadRequest => (400, "Bad Request"),
+            Outcome::RequesterGone => (408, "Request Timeout"),
+            Outcome::Unavailable => (503, "Service Unavailable"),
+            Outcome::TimedOut => (504, "Service Timeout"),
+        };
+        let requestor = self.of(&tracking.requester, tracking.in_full);
+        let asked_unix_ns = self.clock.unix_ns(tracking.asked_ns);
+        let mut metric = ServiceLatency {
+            r#type: "io.nats.server.metric.v1.service_latency",
+            id: new_id(),
+            timestamp: Timestamp(self.clock.now_unix_ns()),
+            status,
+            description,
+            responder: None,
+            header: BTreeMap::new(),
+            start: Timestamp(asked_unix_ns.saturating_sub_unsigned(requestor.rtt)),
+            service: 0,
+            system: 0,
+            total: 0,
+            requestor,
+        };
+        for (name, value) in &tracking.headers {
+            metric.header.entry(name).or_default().push(value);
+        }
+        if let Outcome::Answered(answered_ns, responder) = outcome {
+            let responder = self.of(responder, true);
+            let both_ways = answered_ns.saturating_sub(tracking.asked_ns);
+            // The way to the service and back is the system's part of that time, and so is the requester's.
+            metric.service = both_ways.saturating_sub(responder.rtt);
+            metric.system = responder.rtt.min(both_ways);
+            metric.total = both_ways + metric.requestor.rtt;
+            metric.responder = Some(responder);
+        }
+        serde_json::to_string(&metric).unwrap_or_default()
+    }
+}
+
+/// 22 letters and digits that no other event has.
+fn new_id() -> String {
+    rand::rng().sample_iter(Alphanumeric).take(22).map(char::from).collect()
+}
+
+/// What came of a request to a service that is measured.
+#[derive(Serialize)]
+struct ServiceLatency<'a> {
+    r#type: &'static str,
+    id: String,
+    timestamp: Timestamp,
+    status: u16,
+    #[serde(skip_serializing_if = "is_empty")]
+    description: &'static str,
+    requestor: Introduction,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    responder: Option<Introduction>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    header: BTreeMap<&'a str, Vec<&'a str>>,
+    start: Timestamp,
+    /// ns.
+    service: u64,
+    /// ns.
+    system: u64,
+    /// ns.
+    total: u64,
 }
 
 impl Introducer {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use sonata_broker::close::CloseReason;
+use sonata_broker::latency::Outcome;
 use sonata_broker::shared::{Level, Log, Shared};
 use sonata_conf::flags::{self, FlagOverrides, Loaded};
 use sonata_conf::options::Options;
@@ -33,6 +34,9 @@ use crate::tls::{TlsError, TlsSetup};
 
 /// How often a server that has gone quiet gives memory back.
 const TIDY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How late it may be noticed that a service has not answered.
+const RESPONSES_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long ending connections may take when a server stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -217,6 +221,7 @@ impl Server {
         let accepting = tokio::spawn(listener::accept(server.inner.clone(), listener));
         *server.inner.accepting.lock() = Some(accepting);
         tokio::spawn(tidy(server.inner.clone()));
+        tokio::spawn(expire_responses(server.inner.clone()));
         server.log(
             Level::Info,
             format_args!("Listening for client connections on {}:{}", options.host, address.port()),
@@ -528,6 +533,34 @@ fn banner(logger: &Logger, options: &Options, identity: &Identity) {
 }
 
 /// Gives memory back now and then: unused buffers, and routes that lead to connections long gone.
+/// Gives up requests to services of other accounts that nobody answers, and says so of those that are measured.
+async fn expire_responses(inner: Arc<Inner>) {
+    let mut stage = inner.stage.subscribe();
+    loop {
+        let over = stage.wait_for(|stage| *stage >= Stage::Stopping);
+        if tokio::time::timeout(RESPONSES_INTERVAL, over).await.is_ok() {
+            return;
+        }
+        let now_ns = inner.clock.now_ns();
+        for account in inner.shared.accounts.all() {
+            let overdue = account.responses.expire(now_ns);
+            if overdue.is_empty() {
+                continue;
+            }
+            inner.workers.with(|bench| {
+                let worker = &mut bench.worker;
+                for (tracking, import) in overdue {
+                    if let Some(latency) = &import.export.latency {
+                        tracking.tell(&inner.shared, &account, latency, &Outcome::TimedOut, worker.outbox());
+                    }
+                }
+                worker.publish_outbox(&inner.shared, now_ns);
+                worker.flush(now_ns);
+            });
+        }
+    }
+}
+
 async fn tidy(inner: Arc<Inner>) {
     let mut stage = inner.stage.subscribe();
     let mut last_ended = 0;
@@ -537,10 +570,6 @@ async fn tidy(inner: Arc<Inner>) {
             return;
         }
         inner.shared.pool.shrink();
-        let now_ns = inner.clock.now_ns();
-        for account in inner.shared.accounts.all() {
-            account.responses.expire(now_ns);
-        }
         let ended = inner.connections.total() - inner.connections.count() as u64;
         if ended != last_ended {
             last_ended = ended;

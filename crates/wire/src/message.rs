@@ -31,6 +31,12 @@ const MADE_UP_FIELDS: [&str; 17] = [
     "start",
 ];
 
+/// Fields of the metric of a service that come from a clock.
+const LATENCY_FIELDS: [&str; 3] = ["service", "system", "total"];
+
+/// What only that metric says.
+const LATENCY_TYPE: &str = "metric.v1.service_latency";
+
 /// Values of such fields that say there was nothing yet, and are kept.
 const KEPT: [&str; 2] = ["\"0001-01-01T00:00:00Z\"", "-1"];
 
@@ -134,7 +140,9 @@ fn learn_names(body: &str, made_up: &mut MadeUp) {
 
 /// The line with the clock in a reply subject for acknowledgements, and the chance in one for flow control, blanked.
 fn blank_line(line: &str, is_body_blanked: bool) -> String {
-    let mut words: Vec<String> = line.trim_end().split(' ').map(str::to_owned).collect();
+    // The original writes two blanks where its own messages have no reply.
+    let mut words: Vec<String> =
+        line.trim_end().split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
     let sizes = if line.starts_with("HMSG ") { 2 } else { 1 };
     let count = words.len();
     for (index, word) in words.iter_mut().enumerate().skip(1) {
@@ -173,6 +181,7 @@ fn blank_headers(headers: &str) -> String {
 /// The text with the values of [`MADE_UP_FIELDS`] blanked, everything else as it was. It need not be right JSON.
 fn blank_json(text: &str) -> String {
     let mut blanked = String::with_capacity(text.len());
+    let is_latency = text.contains(LATENCY_TYPE);
     let mut rest = text;
     while let Some(start) = rest.find('"') {
         let (before, string) = rest.split_at(start);
@@ -182,7 +191,8 @@ fn blank_json(text: &str) -> String {
         blanked.push_str(string);
         rest = behind;
         let Some(value) = behind.strip_prefix(':') else { continue };
-        if MADE_UP_FIELDS.contains(&string.trim_matches('"')) {
+        let field = string.trim_matches('"');
+        if MADE_UP_FIELDS.contains(&field) || (is_latency && LATENCY_FIELDS.contains(&field)) {
             let length = scalar_length(value);
             let (value, behind) = value.split_at(length);
             let is_kept = value.is_empty() || KEPT.contains(&value);
