@@ -43,6 +43,10 @@ pub struct FlowPlan {
     pub queue: Option<&'static str>,
     /// As whom publisher and receivers log in.
     pub login: Option<Login>,
+    /// As whom each receiver logs in instead, if they are of other accounts.
+    pub receiver_logins: Vec<Login>,
+    /// What messages are called when they arrive, if it is not what they were published as.
+    pub arriving: Option<Subjects>,
 }
 
 impl FlowPlan {
@@ -54,6 +58,8 @@ impl FlowPlan {
             receivers,
             queue: None,
             login: None,
+            receiver_logins: Vec::new(),
+            arriving: None,
         }
     }
 }
@@ -493,8 +499,9 @@ impl Receiver {
     ) -> Result<Self, BenchError> {
         const SID: &str = "1";
         let name = format!("receiver {index} of publisher {flow}");
-        let mut connection = Connection::open(address, plan.login.as_ref(), name)?;
-        let (publisher, subjects) = (flow as u32, &plan.subjects);
+        let login = plan.receiver_logins.get(index).or(plan.login.as_ref());
+        let mut connection = Connection::open(address, login, name)?;
+        let (publisher, subjects) = (flow as u32, plan.arriving.as_ref().unwrap_or(&plan.subjects));
         let (subscribe, mut verifier) = match plan.queue {
             Some(queue) => (
                 format!("SUB {} {queue} {SID}\r\n", plan.subscription),

@@ -25,6 +25,10 @@ pub enum Shape {
     IdleSubscriptions,
     /// One to one in each of many accounts.
     Accounts,
+    /// One to one through a subject mapping.
+    Mapping,
+    /// One publisher, one subscriber in each of ten accounts that import the stream.
+    Imports,
     /// One to 100, where one of the 100 does not read.
     SlowReader,
     /// Requests with a fresh inbox each, beside a busy one to one.
@@ -45,7 +49,7 @@ pub enum Shape {
 
 impl Shape {
     /// All without JetStream, in the order of reports.
-    pub const CORE: [Self; 15] = [
+    pub const CORE: [Self; 17] = [
         Self::Publish,
         Self::OneToOne,
         Self::OneToEight,
@@ -54,6 +58,8 @@ impl Shape {
         Self::Wildcard,
         Self::IdleSubscriptions,
         Self::Accounts,
+        Self::Mapping,
+        Self::Imports,
         Self::SlowReader,
         Self::Churn,
         Self::RequestReply,
@@ -79,6 +85,8 @@ impl Shape {
             Self::Wildcard => "wildcard",
             Self::IdleSubscriptions => "idlesubs",
             Self::Accounts => "accounts",
+            Self::Mapping => "mapping",
+            Self::Imports => "imports",
             Self::SlowReader => "slowreader",
             Self::Churn => "churn",
             Self::RequestReply => "reqrep",
@@ -101,6 +109,8 @@ impl Shape {
             Self::Wildcard => "1,000 subjects to one wildcard subscriber",
             Self::IdleSubscriptions => "1to1 beside 10,000 idle subscriptions",
             Self::Accounts => "1to1 in each of --accounts accounts",
+            Self::Mapping => "1to1, published on a subject that is mapped to another",
+            Self::Imports => "one publisher to ten accounts that import its stream, one subscriber each",
             Self::SlowReader => "one to 100 with one that does not read: rate kept by the other 99",
             Self::Churn => "requests with a fresh inbox each beside a busy 1to1",
             Self::RequestReply => "request and reply, one in flight: latency",
@@ -124,7 +134,7 @@ impl Shape {
                 Some(&[16, 128, 1024, 8192, 65536])
             }
             Self::Wildcard | Self::IdleSubscriptions | Self::RequestReply => Some(&[16, 128, 1024]),
-            Self::Accounts | Self::Churn | Self::Paced => Some(&[128]),
+            Self::Accounts | Self::Mapping | Self::Imports | Self::Churn | Self::Paced => Some(&[128]),
             Self::SlowReader => Some(&[1024]),
             Self::Start | Self::Idle | Self::Subscriptions => None,
             Self::JetStream(shape) => shape.default_sizes(),

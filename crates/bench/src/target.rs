@@ -101,6 +101,9 @@ const FLOWS: &[Shape] = &[
     Shape::Accounts,
 ];
 
+/// Through what accounts share.
+const SHARED: &[Shape] = &[Shape::Mapping, Shape::Imports];
+
 const fn published(storage: Storage, in_flight: usize, connections: usize) -> Shape {
     Shape::JetStream(JetStreamShape::Publish { storage, in_flight, connections })
 }
@@ -178,6 +181,7 @@ pub fn targets() -> Vec<Target> {
         plain(&[Shape::Publish], SMALL, M::CpuPerIn, RatioMax(0.20)),
         plain(&[Shape::Queue, Shape::IdleSubscriptions], SMALL, M::CpuPerIn, RatioMax(0.25)),
         plain(FLOWS, TO_1_KIB, M::CpuPerIn, RatioMax(0.55)),
+        plain(SHARED, ANY, M::CpuPerIn, RatioMax(0.4)),
         plain(FLOWS, TO_8_KIB, M::CpuPerIn, RatioMax(0.95)),
         plain(FLOWS, ABOVE_8_KIB, M::CpuPerIn, RatioMax(0.85)),
         plain(FLOWS, SMALL, M::MessagesIn, RatioMin(4.0)),

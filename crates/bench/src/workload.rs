@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::arguments::Load;
-use crate::connection::{Connection, ReadBuffer};
+use crate::connection::{Connection, Login, ReadBuffer};
 use crate::error::BenchError;
 use crate::flow::{FlowPlan, Flows};
 use crate::frame::Subjects;
@@ -21,6 +21,10 @@ use crate::verify::Verifier;
 
 const SUBJECT: &str = "bench.subject";
 const SLOW_SUBJECT: &str = "bench.slow";
+/// What `mapping` publishes on.
+const MAPPED_SUBJECT: &str = "bench.mapped";
+/// Accounts of `imports` that import.
+const IMPORTERS: usize = 10;
 const WILDCARD_SUBJECTS: usize = 1000;
 const IDLE_SUBSCRIPTIONS: usize = 10_000;
 /// Subscribers of `slowreader`, one of which may be slow.
@@ -29,8 +33,13 @@ const READERS: usize = 100;
 /// What a server must offer for `case`.
 pub fn setup(case: &Case, load: &Load, core: Option<usize>, configuration: &str) -> Setup {
     let accounts = if case.shape == Shape::Accounts { load.accounts } else { 0 };
+    let configuration = match case.shape {
+        Shape::Mapping => format!("{configuration}\nmappings {{ {MAPPED_SUBJECT}: {SUBJECT} }}"),
+        Shape::Imports => format!("{configuration}\n{}", importing_accounts()),
+        _ => configuration.to_owned(),
+    };
     let jetstream = matches!(case.shape, Shape::JetStream(_));
-    Setup { accounts, tls: case.tls, jetstream, core, configuration: configuration.to_owned() }
+    Setup { accounts, tls: case.tls, jetstream, core, configuration }
 }
 
 /// A run on a server that has done nothing before, for shapes that need one.
@@ -178,8 +187,31 @@ fn plans(shape: Shape, load: &Load) -> Vec<FlowPlan> {
         Shape::Accounts => (0..load.accounts)
             .map(|index| FlowPlan { login: Some(account_login(index)), ..FlowPlan::fan_out(SUBJECT, 1) })
             .collect(),
+        Shape::Mapping => vec![FlowPlan {
+            subjects: Subjects::one(MAPPED_SUBJECT),
+            arriving: Some(Subjects::one(SUBJECT)),
+            ..FlowPlan::fan_out(SUBJECT, 1)
+        }],
+        Shape::Imports => vec![FlowPlan {
+            login: Some(account_login(0)),
+            receiver_logins: (1..=IMPORTERS).map(account_login).collect(),
+            ..FlowPlan::fan_out(SUBJECT, IMPORTERS)
+        }],
         _ => vec![FlowPlan::fan_out(SUBJECT, 1)],
     }
+}
+
+/// The first account exports, all others import.
+fn importing_accounts() -> String {
+    let account = |index: usize| {
+        let Login { user, password } = account_login(index);
+        let shared = match index {
+            0 => format!("exports: [ {{ stream: {SUBJECT} }} ]"),
+            _ => format!("imports: [ {{ stream: {{ account: A0, subject: {SUBJECT} }} }} ]"),
+        };
+        format!("  A{index} {{ users: [ {{ user: {user}, password: {password} }} ], {shared} }}\n")
+    };
+    format!("accounts {{\n{}}}", (0..=IMPORTERS).map(account).collect::<String>())
 }
 
 fn idle_subscriptions(server: &Server) -> Result<Connection, BenchError> {
