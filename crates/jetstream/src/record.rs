@@ -411,6 +411,18 @@ impl<'a> Reader<'a> {
         Ok((number >> 1) as i64 ^ -((number & 1) as i64))
     }
 
+    /// All that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// A number of up to eight bytes, the lowest first.
+    pub(crate) fn fixed(&mut self, bytes: usize) -> Result<u64, Malformed> {
+        let mut number = [0; 8];
+        number[..bytes].copy_from_slice(self.take(bytes)?);
+        Ok(u64::from_le_bytes(number))
+    }
+
     pub(crate) fn time(&mut self) -> Result<i64, Malformed> {
         Ok(i64::from_le_bytes(self.array()?))
     }

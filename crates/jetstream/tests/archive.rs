@@ -1,6 +1,8 @@
 //! Snapshots: one of the reference, our own, and damaged ones.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::{Read as _, Write as _};
+
 use proptest::prelude::*;
 use sonata_jetstream::api::response::StreamState;
 use sonata_jetstream::archive::{
@@ -163,5 +165,50 @@ proptest! {
         stream.write_all(&body).unwrap();
         drop(stream);
         let _ = read(&bytes);
+    }
+}
+
+/// A backup of 2.12.8, taken out of its S2 stream.
+fn older() -> Vec<u8> {
+    let packed = include_bytes!("../../sonata/tests/backups/2.12.8-WQ.s2");
+    let mut tar = Vec::new();
+    minlz::Reader::new(&packed[..]).read_to_end(&mut tar).unwrap();
+    tar
+}
+
+fn read_older(tar: &[u8]) -> Result<Vec<Entry>, ArchiveError> {
+    let mut packed = Vec::new();
+    let mut writer = minlz::Writer::new(&mut packed);
+    writer.write_all(tar).unwrap();
+    writer.flush().unwrap();
+    drop(writer);
+    let mut entries = Vec::new();
+    sonata_jetstream::archive::read(&packed[..], 1 << 20, &mut |entry| {
+        entries.push(entry);
+        Ok(())
+    })
+    .map(|()| entries)
+}
+
+#[test]
+fn an_older_archive_is_read() {
+    let entries = read_older(&older()).unwrap();
+    assert_eq!(entries.first(), Some(&Entry::Older));
+    let messages = entries.iter().filter(|entry| matches!(entry, Entry::Message { .. })).count();
+    assert_eq!(messages, 11, "one was erased, and what was deleted without that is told behind");
+    assert!(entries.contains(&Entry::Deleted { first: 8, last: 9 }));
+    let Some(Entry::Consumer(consumer)) = entries.last() else { panic!("{entries:?}") };
+    assert_eq!(consumer.config.name, "C");
+    assert_eq!(consumer.state.pending.keys().copied().collect::<Vec<_>>(), [4, 5, 6]);
+}
+
+proptest! {
+    #[test]
+    fn damaged_older_archives_never_panic(at in any::<prop::sample::Index>(), with in any::<u8>(), cut in 0.0..1.5_f64) {
+        let mut tar = older();
+        let at = at.index(tar.len());
+        tar[at] = with;
+        tar.truncate((tar.len() as f64 * cut) as usize);
+        let _ = read_older(&tar);
     }
 }

@@ -13,6 +13,25 @@ use crate::json::{Error, Mode, decode};
 pub enum Entry {
     /// What the stream held; the first part.
     State(Box<StreamState>),
+    /// The archive is of a server before 2.15, and in another order: messages of which some are deleted, what is deleted
+    /// and where the stream begins and ends, consumers.
+    Older,
+    /// These are deleted, if they are there.
+    Deleted {
+        /// The first sequence.
+        first: u64,
+        /// The last one.
+        last: u64,
+    },
+    /// Where the stream begins and ends.
+    Bounds {
+        /// The first sequence that may be there.
+        first: u64,
+        /// The last one that was given out.
+        last: u64,
+        /// When, ns since 1970.
+        last_time: i64,
+    },
     /// A consumer.
     Consumer(Box<ConsumerSnapshot>),
     /// A message.

@@ -4,13 +4,13 @@ use std::fmt;
 use std::io::{self, BufReader, Read};
 
 use super::entry::{ConsumerSnapshot, Entry};
-use super::{CONSUMERS, MAGIC, STATE};
+use super::{CONSUMERS, MAGIC, STATE, older};
 use crate::json::{self, Mode};
 
 /// The longest name of an entry, bytes: no subject is longer than a protocol line.
 const NAME_BYTES_MAX: u64 = 64 * 1024;
 /// The largest state of stream or consumer, bytes. A consumer with a million pending messages needs about 80 MB.
-const STATE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+pub(super) const STATE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Memory for an entry grows in steps of this, as its bytes really come, bytes.
 const STEP: u64 = 1024 * 1024;
 
@@ -19,8 +19,10 @@ const STEP: u64 = 1024 * 1024;
 pub enum ArchiveError {
     /// The bytes could not be had, or are no S2 stream.
     Io(io::Error),
-    /// It is an archive of a server before 2.15, or none at all.
+    /// It is no archive.
     NotAnArchive,
+    /// The server that made it could not read the stream, and says why.
+    Incomplete(String),
     /// It ends before its end.
     Truncated,
     /// A number, size or order is impossible.
@@ -39,6 +41,7 @@ impl fmt::Display for ArchiveError {
         match self {
             Self::Io(error) => write!(f, "snapshot cannot be read: {error}"),
             Self::NotAnArchive => f.write_str("snapshot is not of a known format"),
+            Self::Incomplete(cause) => write!(f, "snapshot is incomplete: {cause}"),
             Self::Truncated => f.write_str("snapshot was truncated"),
             Self::Malformed(what) => write!(f, "snapshot is malformed: {what}"),
             Self::MessageTooLarge { sequence } => {
@@ -64,6 +67,29 @@ impl From<io::Error> for ArchiveError {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::UnexpectedEof { Self::Truncated } else { Self::Io(error) }
     }
+}
+
+/// Reads a snapshot of any version and gives its entries to `take`, up to what was really the end. A message of more than
+/// `message_bytes_max` bytes, headers included, is refused.
+///
+/// # Errors
+/// See [`ArchiveError`], and what `take` says.
+pub fn read<R: Read, E: From<ArchiveError>>(
+    input: R,
+    message_bytes_max: u64,
+    take: &mut dyn FnMut(Entry) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut input = BufReader::new(minlz::Reader::new(input));
+    let mut magic = [0; MAGIC.len()];
+    input.read_exact(&mut magic).map_err(ArchiveError::from)?;
+    if magic != *MAGIC {
+        return older::read(magic.chain(input), message_bytes_max, take);
+    }
+    let mut reader = Reader { input, message_bytes_max, phase: Phase::State };
+    while let Some(entry) = reader.next_entry()? {
+        take(entry)?;
+    }
+    Ok(())
 }
 
 /// Reads a snapshot entry by entry.
@@ -187,9 +213,7 @@ impl<R: Read> Reader<R> {
 
     /// So many bytes; the memory for them grows only as they come.
     fn bytes(&mut self, count: u64) -> Result<Vec<u8>, ArchiveError> {
-        let mut bytes = Vec::with_capacity(usize::try_from(count.min(STEP)).unwrap_or_default());
-        let got = (&mut self.input).take(count).read_to_end(&mut bytes)?;
-        if got as u64 == count { Ok(bytes) } else { Err(ArchiveError::Truncated) }
+        bytes_of(&mut self.input, count)
     }
 
     /// A number of seven bits per byte, the lowest first.
@@ -209,6 +233,13 @@ impl<R: Read> Reader<R> {
         }
         Err(ArchiveError::Malformed("a number is too large"))
     }
+}
+
+/// So many bytes; the memory for them grows only as they come.
+pub(super) fn bytes_of(input: &mut impl Read, count: u64) -> Result<Vec<u8>, ArchiveError> {
+    let mut bytes = Vec::with_capacity(usize::try_from(count.min(STEP)).unwrap_or_default());
+    let got = input.take(count).read_to_end(&mut bytes)?;
+    if got as u64 == count { Ok(bytes) } else { Err(ArchiveError::Truncated) }
 }
 
 /// Signed numbers have their sign in the lowest bit.

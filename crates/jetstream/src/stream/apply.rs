@@ -404,7 +404,7 @@ impl Machine {
     }
 
     /// A consumer has gone, or wants something else: where messages stay for those who want them, those that nobody wants go.
-    fn sweep_unwanted(&mut self) {
+    pub(super) fn sweep_unwanted(&mut self) {
         if self.config.retention != Retention::Interest {
             return;
         }

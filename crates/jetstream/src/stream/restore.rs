@@ -5,16 +5,20 @@
 //! snapshot is judged like anything that comes from outside; the memory it takes is bounded by what the account may use.
 
 use std::fmt;
+use std::sync::Arc;
+
+use sonata_store::Filter;
 
 use super::apply::Silence;
 use super::{Limit, Machine};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::response::StreamState;
-use crate::archive::{ConsumerSnapshot, Entry};
-use crate::config::Limits;
+use crate::archive::{ArchiveError, ConsumerSnapshot, Entry};
+use crate::config::{Limits, Retention, StreamConfig};
 use crate::consumer::Consumer;
 use crate::header::{self, name};
 use crate::record::{self, publish_flag};
+use crate::timestamp::Timestamp;
 use crate::ttl::{self, Ttl};
 
 /// Consumers of one snapshot, and what all of them together may wait for: far more than a server serves well, and so few
@@ -29,6 +33,10 @@ pub struct Restoring {
     state: Option<StreamState>,
     /// Unacknowledged messages of all consumers.
     pending: usize,
+    /// The configuration, as long as messages come before the consumers that want them: until then all are kept.
+    postponed: Option<Arc<StreamConfig>>,
+    /// Whether it was so.
+    is_older: bool,
 }
 
 /// Why a snapshot cannot be made into a stream.
@@ -75,7 +83,7 @@ impl std::error::Error for RestoreError {}
 impl Restoring {
     /// Begins with a new machine, whose records must need no log ([`Commit::Memory`](super::Commit::Memory)).
     pub fn new(machine: Machine, limits: Limits) -> Self {
-        Self { machine, limits, state: None, pending: 0 }
+        Self { machine, limits, state: None, pending: 0, postponed: None, is_older: false }
     }
 
     /// Takes the next entry of the snapshot.
@@ -89,8 +97,30 @@ impl Restoring {
                 self.state = Some(*state);
                 Ok(())
             }
-            (Entry::Consumer(consumer), Some(_)) => self.consumer(*consumer, now),
+            (Entry::Older, None) => {
+                let config = self.machine.config.clone();
+                self.machine.config =
+                    Arc::new(StreamConfig { retention: Retention::Limits, ..StreamConfig::clone(&config) });
+                self.postponed = Some(config);
+                self.is_older = true;
+                self.state = Some(StreamState { last_seq: u64::MAX, ..StreamState::default() });
+                Ok(())
+            }
+            (Entry::Deleted { first, last }, Some(_)) => self.delete(first, last),
+            (Entry::Bounds { first, last, last_time }, Some(_)) => {
+                self.delete(1, first.saturating_sub(1))?;
+                let (last_seq, last_ts) = (last, Timestamp(last_time));
+                self.state = Some(StreamState { last_seq, last_ts, ..StreamState::default() });
+                Ok(())
+            }
+            (Entry::Consumer(consumer), Some(_)) => {
+                self.use_retention();
+                self.consumer(*consumer, now)
+            }
             (Entry::Message { sequence, timestamp, subject, headers, payload }, Some(state)) => {
+                if self.postponed.is_some() && self.machine.store.state().last_sequence == 0 {
+                    self.machine.store.advance(sequence.saturating_sub(1));
+                }
                 // A snapshot of this server may lack what its state counts, but never has more.
                 if sequence > state.last_seq {
                     return Err(RestoreError::Unexpected("a message after the last one"));
@@ -101,6 +131,30 @@ impl Restoring {
             }
             _ => Err(RestoreError::Unexpected("the state of the stream is not the first entry")),
         }
+    }
+
+    /// Consumers come now, or never.
+    fn use_retention(&mut self) {
+        if let Some(config) = self.postponed.take() {
+            self.machine.config = config;
+        }
+    }
+
+    fn delete(&mut self, first: u64, last: u64) -> Result<(), RestoreError> {
+        let machine = &mut self.machine;
+        let before = machine.store.state().bytes as i64;
+        let mut from = first;
+        while let Ok(Some(message)) = machine.store.next_message(&Filter::all(), from)
+            && message.sequence <= last
+        {
+            let failed = |error: sonata_store::Error| RestoreError::Store(error.to_string());
+            machine.store.remove(message.sequence).map_err(failed)?;
+            machine.lifetimes.remove(message.sequence);
+            machine.schedules.on_removed(&message.subject, message.sequence);
+            from = message.sequence + 1;
+        }
+        machine.usage.change(machine.config.storage, machine.store.state().bytes as i64 - before);
+        Ok(())
     }
 
     fn consumer(&mut self, snapshot: ConsumerSnapshot, now: i64) -> Result<(), RestoreError> {
@@ -209,14 +263,20 @@ impl Restoring {
     /// # Errors
     /// When there was no state, or the store cannot be read.
     pub fn finish(&mut self, now: i64) -> Result<&mut Machine, RestoreError> {
+        self.use_retention();
         let Some(state) = &self.state else {
             return Err(RestoreError::Unexpected("the state of the stream is missing"));
         };
         let machine = &mut self.machine;
         // Deleted messages at the end: their sequences are not given out again.
-        machine.store.skip(state.last_seq, state.last_ts.0);
+        if state.last_seq != u64::MAX {
+            machine.store.skip(state.last_seq, state.last_ts.0);
+        }
         machine.assigned = machine.store.state().last_sequence;
         let before = machine.store.state().bytes as i64;
+        if self.is_older {
+            machine.sweep_unwanted();
+        }
         machine.enforce_limits(Limit::All, now, &mut Silence);
         machine.usage.change(machine.config.storage, machine.store.state().bytes as i64 - before);
         let config = machine.config.clone();
@@ -265,5 +325,11 @@ impl From<RestoreError> for ApiError {
 impl fmt::Debug for Restoring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Restoring").field("machine", &self.machine).finish_non_exhaustive()
+    }
+}
+
+impl From<ArchiveError> for ApiError {
+    fn from(error: ArchiveError) -> Self {
+        ErrorCode::StreamRestore.with(error)
     }
 }

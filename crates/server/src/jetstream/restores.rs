@@ -14,7 +14,7 @@ use sonata_broker::service::{Inbound, Outbox, Service};
 use sonata_broker::shared::Level;
 use sonata_disk::Disk;
 use sonata_jetstream::api::error::{ApiError, ErrorCode};
-use sonata_jetstream::archive::Reader;
+use sonata_jetstream::archive::{self, Entry};
 use sonata_jetstream::config::Storage;
 use sonata_jetstream::node::RestoreTask;
 use sonata_jetstream::outgoing::{Outgoing, Publish};
@@ -327,10 +327,9 @@ impl JetStream {
     fn read_restored(&self, restoring: &mut Restoring, chunks: &mut Chunks<'_>) -> Result<(), ApiError> {
         let failed = |error: &dyn std::fmt::Display| ErrorCode::StreamRestore.with(error);
         let message_bytes_max = u64::try_from(self.node.settings().limits.max_payload).unwrap_or(0);
-        let mut reader = Reader::new(&mut *chunks, message_bytes_max);
         let mut unwritten = 0;
-        while let Some(entry) = reader.next_entry().map_err(|error| failed(&error))? {
-            if let sonata_jetstream::archive::Entry::Message { subject, headers, payload, .. } = &entry {
+        archive::read(&mut *chunks, message_bytes_max, &mut |entry| -> Result<(), ApiError> {
+            if let Entry::Message { subject, headers, payload, .. } = &entry {
                 unwritten += subject.len() + headers.len() + payload.len();
             }
             restoring.take(entry, self.clock.now_unix_ns())?;
@@ -338,8 +337,8 @@ impl JetStream {
                 unwritten = 0;
                 work(restoring).map_err(|error| failed(&error))?;
             }
-        }
-        drop(reader);
+            Ok(())
+        })?;
         let trailing = io::copy(&mut chunks.take(TRAILING_BYTES_MAX), &mut io::sink());
         match trailing {
             Ok(_) if chunks.end.is_some() => Ok(()),
