@@ -5,11 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Mutex, RwLock};
 
 use crate::interest::Interest;
 use crate::links::Links;
+use crate::msgtrace::TraceDestination;
 use crate::responses::Responses;
 use crate::shadows::Shadows;
 use crate::stamp::Stamps;
@@ -48,6 +49,7 @@ pub struct Account {
     pub responses: Responses,
     links: ArcSwap<Links>,
     has_mappings: AtomicBool,
+    trace_destination: ArcSwapOption<TraceDestination>,
     imports_services: AtomicBool,
     pub(crate) imports_streams: AtomicBool,
     pub(crate) shadows: Mutex<Shadows>,
@@ -81,6 +83,21 @@ impl Account {
     /// What leads out of the account, or renames within it.
     pub fn links(&self) -> Arc<Links> {
         self.links.load_full()
+    }
+
+    /// Where traces go of messages that carry a sampled `traceparent`.
+    pub fn trace_destination(&self) -> Option<Arc<TraceDestination>> {
+        self.trace_destination.load_full()
+    }
+
+    /// Sends such traces elsewhere, or nowhere.
+    pub fn set_trace_destination(&self, destination: Option<TraceDestination>) {
+        self.trace_destination.store(destination.map(Arc::new));
+    }
+
+    /// Whether it has a destination for traces.
+    pub(crate) fn traces(&self) -> bool {
+        self.trace_destination.load().is_some()
     }
 
     /// Whether some published subjects are called something else.
@@ -188,6 +205,7 @@ impl Accounts {
                     responses: Responses::new(self.seed.rotate_left(32) ^ u64::from(id)),
                     links: ArcSwap::default(),
                     has_mappings: AtomicBool::new(false),
+                    trace_destination: ArcSwapOption::empty(),
                     imports_services: AtomicBool::new(false),
                     imports_streams: AtomicBool::new(false),
                     shadows: Mutex::default(),

@@ -14,6 +14,7 @@ use crate::account::Account;
 use crate::close::CloseReason;
 use crate::connection::{Connection, promise};
 use crate::importing::Path;
+use crate::msgtrace::Tracing;
 use crate::outbound::{Full, Outbound, SHARED_BYTES_MIN};
 use crate::pool::shared_copy;
 use crate::route::{Receiver, Route, ServiceLeg};
@@ -63,7 +64,11 @@ impl Run<'_> {
         let spans = std::mem::take(&mut worker.spans);
         let scratch = std::mem::take(&mut worker.scratch);
         let mut delivered = false;
-        if !self.route.is_empty() {
+        if worker.msgtrace.is_some() {
+            for span in &spans {
+                delivered |= self.deliver_traced(worker, span, &scratch);
+            }
+        } else if !self.route.is_empty() {
             if self.route.queues().is_empty() {
                 delivered = self.deliver_plain(worker, &spans, &scratch);
             } else if spans.len() > 1 && self.can_deal() {
@@ -79,7 +84,7 @@ impl Run<'_> {
                 delivered |= self.deliver_to_service(worker, leg, &spans, &scratch);
             }
             for leg in self.route.imports() {
-                delivered |= self.request(worker, leg, &spans, &scratch);
+                delivered |= self.request(worker, leg, &spans, &scratch, Tracing::Off);
             }
         }
         worker.spans = spans;
@@ -90,7 +95,7 @@ impl Run<'_> {
     }
 
     /// Calls a service for each message; what it answers waits in the worker's outbox.
-    fn deliver_to_service(
+    pub(crate) fn deliver_to_service(
         &self,
         worker: &mut Worker,
         leg: &ServiceLeg,
@@ -98,10 +103,6 @@ impl Run<'_> {
         scratch: &[u8],
     ) -> bool {
         let subscription = &leg.subscription;
-        let (subject, account) = match &leg.imported {
-            Some((subject, account)) => (&**subject, account),
-            None => (self.route.mapped_subject(), self.account),
-        };
         let Some(service) = subscription.service() else { return false };
         if subscription.is_closed() {
             return false;
@@ -109,22 +110,7 @@ impl Run<'_> {
         let mut taken = false;
         for span in spans {
             let text = if span.scratch { scratch } else { self.input };
-            let tail = &text[span.tail.clone()];
-            let message = &tail[tail.len() - span.message_bytes - 2..tail.len() - 2];
-            let (headers, payload) = message.split_at(span.header_bytes);
-            taken |= service.receive(
-                &Inbound {
-                    subscription,
-                    account,
-                    subject: self.shown_subject.unwrap_or(subject),
-                    reply: (span.reply_bytes > 0).then(|| &tail[..span.reply_bytes]),
-                    headers,
-                    payload,
-                    publisher: self.publisher,
-                    now_ns: self.now_ns,
-                },
-                &mut worker.outbox,
-            );
+            taken |= service.receive(&self.inbound(leg, span, text), &mut worker.outbox);
         }
         let same =
             |called: &Arc<Subscription>| called.service().is_some_and(|other| Arc::ptr_eq(other, service));
@@ -132,6 +118,27 @@ impl Run<'_> {
             worker.services.push(subscription.clone());
         }
         taken
+    }
+
+    /// A message as a service sees it.
+    pub(crate) fn inbound<'m>(&'m self, leg: &'m ServiceLeg, span: &Span, text: &'m [u8]) -> Inbound<'m> {
+        let (subject, account) = match &leg.imported {
+            Some((subject, account)) => (&**subject, account),
+            None => (self.route.mapped_subject(), self.account),
+        };
+        let tail = &text[span.tail.clone()];
+        let message = &tail[tail.len() - span.message_bytes - 2..tail.len() - 2];
+        let (headers, payload) = message.split_at(span.header_bytes);
+        Inbound {
+            subscription: &leg.subscription,
+            account,
+            subject: self.shown_subject.unwrap_or(subject),
+            reply: (span.reply_bytes > 0).then(|| &tail[..span.reply_bytes]),
+            headers,
+            payload,
+            publisher: self.publisher,
+            now_ns: self.now_ns,
+        }
     }
 
     fn deliver_plain(&self, worker: &mut Worker, spans: &[Span], scratch: &[u8]) -> bool {
@@ -207,7 +214,7 @@ impl Run<'_> {
     /// `receivers` are subscriptions of one connection. They get the messages in order, each message before the
     /// next one, as if there were no runs. Returns how many copies were appended; they stop at the first that does not
     /// fit.
-    fn deliver_to_connection(
+    pub(crate) fn deliver_to_connection(
         &self,
         worker: &mut Worker,
         receivers: &[Receiver],
@@ -415,7 +422,7 @@ impl Run<'_> {
     }
 
     /// Removes subscriptions that have had their last message.
-    fn remove_ended(&self, worker: &mut Worker) {
+    pub(crate) fn remove_ended(&self, worker: &mut Worker) {
         for subscription in worker.ended.drain(..) {
             if !self.shared.unsubscribe(self.account, &subscription) {
                 // It heard of the message through an import.

@@ -11,6 +11,7 @@ use crate::connection::Connection;
 use crate::delivery::{Run, Span};
 use crate::latency::{Outcome, Tracking};
 use crate::links::{Latency, ServiceImport};
+use crate::msgtrace::{self, Trace, Tracing};
 use crate::responses::RESPONSE_PREFIX;
 use crate::route::{ImportLeg, Naming, Route};
 use crate::shared::Shared;
@@ -56,6 +57,9 @@ pub trait Introduce: Send + Sync {
     /// The JSON; empty to say nothing.
     fn introduce(&self, asking: &Asking<'_>) -> String;
 
+    /// What became of a message that is traced, as the headers and the payload of a message.
+    fn traced(&self, trace: &Trace) -> (Vec<u8>, Vec<u8>);
+
     /// What came of a request that was measured, as the JSON of a metric.
     fn measured(&self, tracking: &Tracking, outcome: &Outcome) -> String;
 }
@@ -68,6 +72,7 @@ impl Run<'_> {
         leg: &ImportLeg,
         spans: &[Span],
         scratch: &[u8],
+        tracing: Tracing,
     ) -> bool {
         let import = &leg.import;
         let path = Path { import, before: self.path };
@@ -83,7 +88,7 @@ impl Run<'_> {
         let mut delivered = false;
         for span in spans {
             let text = if span.scratch { scratch } else { self.input };
-            delivered |= self.ask(worker, leg, &path, span, text);
+            delivered |= self.ask(worker, (leg, &path), span, text, tracing);
         }
         std::mem::swap(&mut worker.spans, &mut kept_spans);
         std::mem::swap(&mut worker.scratch, &mut kept_scratch);
@@ -91,7 +96,14 @@ impl Run<'_> {
         delivered
     }
 
-    fn ask(&self, worker: &mut Worker, leg: &ImportLeg, path: &Path<'_>, span: &Span, text: &[u8]) -> bool {
+    fn ask(
+        &self,
+        worker: &mut Worker,
+        (leg, path): (&ImportLeg, &Path<'_>),
+        span: &Span,
+        text: &[u8],
+        tracing: Tracing,
+    ) -> bool {
         let import = &leg.import;
         let tail = &text[span.tail.clone()];
         let (reply, message) =
@@ -119,7 +131,20 @@ impl Run<'_> {
         }
         let reply_bytes = worker.scratch.len();
         let info = self.introduction(import, path, headers);
-        let with_info = set_header(headers, REQUEST_INFO_HEADER, info.as_bytes());
+        let mut with_info = set_header(headers, REQUEST_INFO_HEADER, info.as_bytes());
+        match (tracing, &worker.msgtrace) {
+            (Tracing::GoesOn, Some(trace)) => {
+                // What the service traces in its turn comes back to where this trace goes.
+                let mut destination = Vec::new();
+                let (account, there) = (&trace.account, &trace.destination);
+                exporter.responses.expect(account, there, import, None, self.now_ns, &mut destination);
+                with_info = set_header(&with_info, msgtrace::DESTINATION, &destination);
+            }
+            (Tracing::Ends, _) => {
+                with_info = set_header(&with_info, msgtrace::DESTINATION, msgtrace::DISABLED.as_bytes());
+            }
+            _ => {}
+        }
         let span = compose(&mut worker.scratch, reply_bytes, &with_info, payload);
         worker.spans.push(span);
         let found = worker.route(self.shared, exporter, &leg.target);

@@ -23,6 +23,7 @@ pub mod importing;
 pub mod interest;
 pub mod latency;
 pub mod links;
+pub mod msgtrace;
 pub mod outbound;
 pub mod pool;
 pub mod responses;

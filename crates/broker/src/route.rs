@@ -13,7 +13,7 @@ use sonata_subject::matches;
 use crate::account::Account;
 use crate::connection::Connection;
 use crate::interest::Matches;
-use crate::links::ServiceImport;
+use crate::links::{ServiceImport, StreamImport};
 use crate::stamp::{Stamp, Stamps};
 use crate::subscription::Subscription;
 
@@ -53,6 +53,8 @@ pub struct Route {
 #[derive(Debug)]
 pub(crate) struct Receiver {
     pub(crate) subscription: Arc<Subscription>,
+    /// How it came to hear of another account's messages.
+    import: Option<Arc<StreamImport>>,
     prefix: Range<u32>,
 }
 
@@ -86,13 +88,18 @@ struct Hit {
     subscription: Arc<Subscription>,
     /// None: as in the route's account.
     imported: Option<(Box<[u8]>, Arc<Account>)>,
+    import: Option<Arc<StreamImport>>,
 }
 
 impl Hit {
     /// `None` if the subscription does not want the message after all.
     fn of(found: Arc<Subscription>, subject: &[u8]) -> Option<Self> {
         let Some(shadow) = found.as_shadow() else {
-            return found.may_receive(subject).then_some(Self { subscription: found, imported: None });
+            return found.may_receive(subject).then_some(Self {
+                subscription: found,
+                imported: None,
+                import: None,
+            });
         };
         let local = shadow.import.subjects.local_name(subject)?;
         let parent = &shadow.parent;
@@ -100,6 +107,7 @@ impl Hit {
         wanted.then(|| Self {
             subscription: parent.clone(),
             imported: Some((local.into_boxed_slice(), shadow.account.clone())),
+            import: Some(shadow.import.clone()),
         })
     }
 
@@ -167,7 +175,11 @@ impl Route {
             for part in [b"HMSG ", hit.subject(subject), b" ", hit.subscription.sid(), b" "] {
                 prefixes.extend_from_slice(part);
             }
-            Receiver { subscription: hit.subscription, prefix: start..prefixes.len() as u32 }
+            Receiver {
+                subscription: hit.subscription,
+                import: hit.import,
+                prefix: start..prefixes.len() as u32,
+            }
         };
         let plain: Box<[Receiver]> = plain.into_iter().map(&mut receiver).collect();
         let mut queues: Vec<Vec<Receiver>> = Vec::new();
@@ -291,6 +303,11 @@ impl Route {
         &self.prefixes[receiver.prefix.start as usize + 1..receiver.prefix.end as usize]
     }
 
+    /// What the message is called for the receiver.
+    pub(crate) fn shown(&self, receiver: &Receiver) -> &[u8] {
+        self.prefix(receiver).split(|byte| *byte == b' ').nth(1).unwrap_or_default()
+    }
+
     /// The same for a message with headers, `HMSG <subject> <sid> `.
     #[inline]
     pub(crate) fn header_prefix(&self, receiver: &Receiver) -> &[u8] {
@@ -305,6 +322,11 @@ fn are_of_distinct_connections(receivers: &[Receiver]) -> bool {
 }
 
 impl Receiver {
+    /// The import that its messages come through, if they are of another account.
+    pub(crate) fn import(&self) -> Option<&Arc<StreamImport>> {
+        self.import.as_ref()
+    }
+
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         self.subscription.connection()
     }

@@ -11,6 +11,7 @@ use crate::account::Account;
 use crate::connection::Connection;
 use crate::delivery::{Run, Span};
 use crate::importing::{Answer, compose};
+use crate::msgtrace::TracedStream;
 use crate::route::Naming;
 use crate::shared::Shared;
 use crate::subscription::Subscription;
@@ -28,6 +29,11 @@ pub trait Service: Send + Sync {
     /// Takes one message. Called on the publisher's thread: it must neither block nor take long. False when the message
     /// concerns nothing that the service has: a requester is then told that there are no responders.
     fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox) -> bool;
+
+    /// What it makes of a message that is traced, before it receives it, if it does.
+    fn traced(&self, _message: &Inbound<'_>) -> Option<TracedStream> {
+        None
+    }
 
     /// The batch that called [`Service::receive`] is through.
     fn settle(&self, outbox: &mut Outbox);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::connection::{Connection, Flushed};
 use crate::interest::Matches;
+use crate::msgtrace::Trace;
 use crate::outbound::Writing;
 use crate::route::{Route, RouteCache};
 use crate::service::Outbox;
@@ -34,6 +35,8 @@ pub struct Worker {
     /// One subscription of each service that this batch has called.
     pub(crate) services: Vec<Arc<Subscription>>,
     pub(crate) outbox: Outbox,
+    /// The message that is being delivered tells what becomes of it.
+    pub(crate) msgtrace: Option<Box<Trace>>,
     /// The answer to a search of the interest that is not remembered.
     pub(crate) matches: Matches,
     /// The start of a line that no route has ready.
@@ -70,6 +73,7 @@ impl Worker {
             batch: Batch::default(),
             services: Vec::new(),
             outbox: Outbox::default(),
+            msgtrace: None,
             matches: Matches::default(),
             line: Vec::new(),
             writing: Writing::default(),

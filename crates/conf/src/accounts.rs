@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 
+use sonata_subject::is_literal;
+
 use crate::authorization::{permissions, read_users};
 use crate::grammar::{Entry, Map, Value};
 use crate::jetstream;
 use crate::nkey;
-use crate::options::{Account, AccountLimits, GLOBAL_ACCOUNT, Options};
+use crate::options::{Account, AccountLimits, GLOBAL_ACCOUNT, Options, TraceDestination};
 use crate::problem::{ProblemKind, Problems};
 use crate::read;
 use crate::sharing::{self, Wish};
@@ -90,7 +92,7 @@ fn read_account(options: &mut Options, entry: &Entry, wishes: &mut Vec<Wish>, pr
             "exports" => account.exports = sharing::read_exports(entry, problems),
             "imports" => wishes.extend(sharing::read_imports(options.accounts.len(), entry, problems)),
             "mappings" | "maps" => account.mappings = sharing::read_mappings(entry, problems),
-            "msg_trace" | "trace_dest" => read::not_supported(entry, problems),
+            "msg_trace" | "trace_dest" => account.trace = trace(entry, problems),
             _ => read::unknown(entry, problems),
         }
     }
@@ -98,6 +100,84 @@ fn read_account(options: &mut Options, entry: &Entry, wishes: &mut Vec<Wish>, pr
         users.add_to(options, Some(&account.name), account.default_permissions.as_ref());
     }
     options.accounts.push(account);
+}
+
+/// A subject, or a block with it and a share.
+fn trace(entry: &Entry, problems: &mut Problems) -> Option<TraceDestination> {
+    let (mut subject, mut percent) = (None, 100);
+    match &entry.value {
+        Value::String(_) => subject = trace_subject(entry, problems),
+        Value::Map(map) => {
+            for item in map {
+                match item.key.to_ascii_lowercase().as_str() {
+                    "dest" => subject = trace_subject(item, problems),
+                    "sampling" => percent = trace_percent(item, problems)?,
+                    _ if item.referenced => {}
+                    _ => {
+                        let sentence = format!(
+                            "Unknown field {:?} parsing account message trace map/struct {:?}",
+                            item.key, entry.key
+                        );
+                        read::invalid(item, sentence, problems);
+                    }
+                }
+            }
+            if subject.is_none() {
+                let reason = "Trace destination sampling ignored since no destination was set".to_owned();
+                problems.warn(&entry.place, ProblemKind::Questionable { field: entry.key.clone(), reason });
+            }
+        }
+        other => {
+            let sentence = format!(
+                "Expected account message trace {:?} to be a string or a map/struct, got {}",
+                entry.key,
+                other.kind()
+            );
+            read::invalid(entry, sentence, problems);
+        }
+    }
+    subject.map(|subject| TraceDestination { subject, percent })
+}
+
+fn trace_subject(entry: &Entry, problems: &mut Problems) -> Option<String> {
+    let subject = read::text(entry, problems)?;
+    if !is_literal(subject.as_bytes()) {
+        read::invalid(entry, format!("Trace destination {subject:?} is not valid"), problems);
+        return None;
+    }
+    Some(subject.to_owned())
+}
+
+fn trace_percent(entry: &Entry, problems: &mut Problems) -> Option<u8> {
+    let percent = match &entry.value {
+        Value::Integer(percent) => *percent,
+        Value::String(text) => match text.strip_suffix('%').unwrap_or(text).parse() {
+            Ok(percent) => percent,
+            Err(_) => {
+                let sentence = format!("Invalid trace destination sampling value {text:?}");
+                read::invalid(entry, sentence, problems);
+                return None;
+            }
+        },
+        other => {
+            let sentence = format!(
+                "Trace destination sampling field {:?} should be an integer or a percentage, got {}",
+                entry.key,
+                other.kind()
+            );
+            read::invalid(entry, sentence, problems);
+            return None;
+        }
+    };
+    match u8::try_from(percent) {
+        Ok(percent @ 1..=100) => Some(percent),
+        _ => {
+            let sentence =
+                format!("Trace destination sampling value {percent} is invalid, needs to be [1..100]");
+            read::invalid(entry, sentence, problems);
+            None
+        }
+    }
 }
 
 fn read_limits(map: &Map, problems: &mut Problems) -> AccountLimits {

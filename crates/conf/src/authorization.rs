@@ -8,8 +8,8 @@ use crate::duration;
 use crate::grammar::{Entry, Map, Value};
 use crate::nkey;
 use crate::options::{
-    Authorization, ConnectionType, NkeyUser, Options, PermissionEntry, Permissions, ResponsePermission,
-    Secret, SubjectPermission, User,
+    AuthCallout, Authorization, ConnectionType, GLOBAL_ACCOUNT, NkeyUser, Options, PermissionEntry,
+    Permissions, ResponsePermission, Secret, SubjectPermission, User,
 };
 use crate::problem::{ProblemKind, Problems};
 use crate::read;
@@ -33,7 +33,13 @@ pub(crate) fn read(options: &mut Options, entry: &Entry, problems: &mut Problems
             "default_permission" | "default_permissions" | "permissions" => {
                 default_permissions = permissions(entry, problems);
             }
-            "auth_callout" | "auth_hook" | "proxy_required" => read::not_supported(entry, problems),
+            "proxy_required" => {
+                authorization.proxy_required = read::boolean(entry, problems).unwrap_or_default()
+            }
+            "auth_callout" | "auth_hook" => {
+                authorization.callout = read_callout(entry, problems);
+                read::not_supported(entry, problems);
+            }
             _ => read::unknown(entry, problems),
         }
     }
@@ -62,7 +68,10 @@ pub(crate) fn check_together(options: &Options, map: &Map, problems: &mut Proble
     let mut names = HashSet::new();
     for block in map {
         match (block.key.to_ascii_lowercase().as_str(), &block.value) {
-            ("authorization", Value::Map(block)) => check_names(block, &mut names, problems),
+            ("authorization", Value::Map(users)) => {
+                check_names(users, &mut names, problems);
+                check_callout(options, block, problems);
+            }
             ("accounts", Value::Map(accounts)) => {
                 // Accounts that variables refer to are only patterns for others.
                 for account in accounts.iter().filter(|account| !account.referenced) {
@@ -86,6 +95,16 @@ pub(crate) fn check_together(options: &Options, map: &Map, problems: &mut Proble
             }
             _ => {}
         }
+    }
+}
+
+/// The accounts of a callout must be there.
+fn check_callout(options: &Options, block: &Entry, problems: &mut Problems) {
+    let Some(callout) = &options.authorization.callout else { return };
+    let is_known = |name: &String| options.accounts.iter().any(|account| account.name == *name);
+    for missing in callout.allowed_accounts.iter().filter(|name| !is_known(name)) {
+        let sentence = format!("auth_callout allowed account {missing:?} not found in configured accounts");
+        read::invalid(block, sentence, problems);
     }
 }
 
@@ -157,6 +176,125 @@ impl Users {
     }
 }
 
+/// Reads `auth_callout`.
+fn read_callout(entry: &Entry, problems: &mut Problems) -> Option<AuthCallout> {
+    let Value::Map(map) = &entry.value else {
+        let sentence =
+            format!("Expected authorization callout to be a map/struct, got {}", entry.value.kind());
+        read::invalid(entry, sentence, problems);
+        return None;
+    };
+    let mut callout = AuthCallout { account: GLOBAL_ACCOUNT.to_owned(), ..AuthCallout::default() };
+    for entry in map {
+        match entry.key.to_ascii_lowercase().as_str() {
+            "issuer" => {
+                callout.issuer = read::text(entry, problems)?.to_owned();
+                if !nkey::is_account(&callout.issuer) {
+                    let sentence = format!(
+                        "Expected callout user to be a valid public account nkey, got {:?}",
+                        callout.issuer
+                    );
+                    read::invalid(entry, sentence, problems);
+                    return None;
+                }
+            }
+            "account" | "acc" => {
+                if let Some(account) = read::optional_text(entry, problems)? {
+                    callout.account = account;
+                }
+            }
+            "auth_users" | "users" => callout.auth_users = callout_names("auth_users", entry, problems)?,
+            "allowed_accounts" => {
+                callout.allowed_accounts = callout_names("allowed accounts", entry, problems)?;
+            }
+            "xkey" | "key" => {
+                let xkey = read::text(entry, problems)?;
+                if !nkey::is_curve(xkey) {
+                    let sentence = format!("Expected callout xkey to be a valid public xkey, got {xkey:?}");
+                    read::invalid(entry, sentence, problems);
+                    return None;
+                }
+                callout.xkey = Some(xkey.to_owned());
+            }
+            key if !entry.referenced => {
+                read::invalid(
+                    entry,
+                    format!("Unknown field {key:?} parsing authorization callout"),
+                    problems,
+                );
+            }
+            _ => {}
+        }
+    }
+    let missing = match (callout.issuer.is_empty(), callout.auth_users.is_empty()) {
+        (true, _) => Some("Authorization callouts require an issuer to be specified"),
+        (_, true) => Some("Authorization callouts require authorized users to be specified"),
+        _ => None,
+    };
+    if let Some(sentence) = missing {
+        read::invalid(entry, sentence, problems);
+        return None;
+    }
+    Some(callout)
+}
+
+fn callout_names(what: &str, entry: &Entry, problems: &mut Problems) -> Option<Vec<String>> {
+    let Value::List(items) = &entry.value else {
+        let sentence = format!("Expected {what} field to be an array, got {}", entry.value.kind());
+        read::invalid(entry, sentence, problems);
+        return None;
+    };
+    Some(items.iter().filter_map(|item| read::text(item, problems).map(str::to_owned)).collect())
+}
+
+/// Reads `proxies`.
+pub(crate) fn read_proxies(options: &mut Options, entry: &Entry, problems: &mut Problems) {
+    let Value::Map(map) = &entry.value else {
+        let sentence = format!("expected proxies to be a map/struct, got {}", entry.value.kind());
+        return read::invalid(entry, sentence, problems);
+    };
+    for entry in map {
+        match (&*entry.key.to_ascii_lowercase(), &entry.value) {
+            ("trusted", Value::List(items)) => {
+                options.trusted_proxies =
+                    items.iter().filter_map(|item| trusted_proxy(item, problems)).collect();
+            }
+            ("trusted", other) => {
+                let sentence =
+                    format!("expected proxies' trusted field to be an array, got {}", other.kind());
+                read::invalid(entry, sentence, problems);
+            }
+            _ => read::unknown(entry, problems),
+        }
+    }
+}
+
+fn trusted_proxy(item: &Entry, problems: &mut Problems) -> Option<String> {
+    let Value::Map(map) = &item.value else {
+        let sentence =
+            format!("expected proxies' trusted entry to be a map/struct, got {}", item.value.kind());
+        read::invalid(item, sentence, problems);
+        return None;
+    };
+    let mut key = None;
+    for entry in map {
+        match entry.key.to_ascii_lowercase().as_str() {
+            "key" | "public_key" => {
+                let text = read::text(entry, problems)?;
+                if !nkey::is_public(text) {
+                    read::invalid(entry, format!("invalid proxy key {text:?}"), problems);
+                }
+                key = Some(text.to_owned());
+            }
+            _ => read::unknown(entry, problems),
+        }
+    }
+    if key.is_none() {
+        read::invalid(item, "expected proxies' trusted entry to have a key", problems);
+    }
+    key
+}
+
 /// Reads a list of users.
 pub(crate) fn read_users(entry: &Entry, problems: &mut Problems) -> Users {
     let mut users = Users::default();
@@ -175,7 +313,7 @@ pub(crate) fn read_users(entry: &Entry, problems: &mut Problems) -> Users {
 
 fn read_user(item: &Entry, map: &Map, users: &mut Users, problems: &mut Problems) {
     let (mut name, mut password, mut nkey) = (None, None, None);
-    let (mut allowed, mut connection_types) = (None, None);
+    let (mut allowed, mut connection_types, mut proxy_required) = (None, None, false);
     for entry in map {
         match entry.key.to_ascii_lowercase().as_str() {
             "user" | "username" => name = read::optional_text(entry, problems).flatten(),
@@ -185,7 +323,7 @@ fn read_user(item: &Entry, map: &Map, users: &mut Users, problems: &mut Problems
             "allowed_connection_types" | "connection_types" | "clients" => {
                 connection_types = read_connection_types(entry, problems);
             }
-            "proxy_required" => read::not_supported(entry, problems),
+            "proxy_required" => proxy_required = read::boolean(entry, problems).unwrap_or_default(),
             _ => read::unknown(entry, problems),
         }
     }
@@ -198,11 +336,24 @@ fn read_user(item: &Entry, map: &Map, users: &mut Users, problems: &mut Problems
             read::invalid(item, "Nkey users do not take usernames or passwords", problems);
         }
         (_, Some(nkey)) => {
-            users.nkeys.push(NkeyUser { nkey, account: None, permissions: allowed, connection_types });
+            users.nkeys.push(NkeyUser {
+                nkey,
+                account: None,
+                permissions: allowed,
+                connection_types,
+                proxy_required,
+            });
         }
         (Some(name), None) => {
             let password = password.unwrap_or_default();
-            users.users.push(User { name, password, account: None, permissions: allowed, connection_types });
+            users.users.push(User {
+                name,
+                password,
+                account: None,
+                permissions: allowed,
+                connection_types,
+                proxy_required,
+            });
         }
     }
 }

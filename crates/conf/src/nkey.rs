@@ -8,6 +8,11 @@ use data_encoding::BASE32_NOPAD;
 const USER: u8 = 20 << 3;
 /// First byte of an account's key (`A…`).
 const ACCOUNT: u8 = 0;
+/// First bytes of the keys of operators, servers, clusters and curves (`O…`, `N…`, `C…`, `X…`).
+const OPERATOR: u8 = 14 << 3;
+const SERVER: u8 = 13 << 3;
+const CLUSTER: u8 = 2 << 3;
+const CURVE: u8 = 23 << 3;
 /// Kind, key and checksum.
 const LENGTH: usize = 1 + 32 + 2;
 
@@ -17,6 +22,16 @@ pub(crate) fn is_user(text: &str) -> bool {
 
 pub(crate) fn is_account(text: &str) -> bool {
     is_public_key(text, ACCOUNT)
+}
+
+/// Whether it is a public curve key (`X…`).
+pub(crate) fn is_curve(text: &str) -> bool {
+    is_public_key(text, CURVE)
+}
+
+/// Whether it is a public key of any kind.
+pub(crate) fn is_public(text: &str) -> bool {
+    [OPERATOR, SERVER, CLUSTER, ACCOUNT, USER, CURVE].iter().any(|kind| is_public_key(text, *kind))
 }
 
 fn is_public_key(text: &str, kind: u8) -> bool {

@@ -132,6 +132,8 @@ pub struct Options {
 
     /// The single user or token, and how long authentication may take.
     pub authorization: Authorization,
+    /// Public keys of proxies whose signatures count.
+    pub trusted_proxies: Vec<String>,
     /// Users with password, of all accounts.
     pub users: Vec<User>,
     /// Users with an nkey, of all accounts.
@@ -283,6 +285,7 @@ impl Default for Options {
             allow_non_tls: false,
             proxy_protocol: false,
             authorization: Authorization::default(),
+            trusted_proxies: Vec::new(),
             users: Vec::new(),
             nkeys: Vec::new(),
             accounts: Vec::new(),
@@ -496,6 +499,25 @@ pub struct Authorization {
     pub token: Option<Secret>,
     /// How long authentication may take; see [`Options::auth_timeout`] for the default.
     pub timeout: Option<Duration>,
+    /// Whether the single user, or the token's, must come through a trusted proxy.
+    pub proxy_required: bool,
+    /// Who is asked about clients that this server does not know.
+    pub callout: Option<AuthCallout>,
+}
+
+/// A service that decides who may connect (ADR-26).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthCallout {
+    /// The account's public key whose signature on users counts.
+    pub issuer: String,
+    /// The account where the service listens; `$G` if none is named.
+    pub account: String,
+    /// Users, by name or nkey, who connect without the service; never empty.
+    pub auth_users: Vec<String>,
+    /// The service's public curve key: requests are encrypted for it.
+    pub xkey: Option<String>,
+    /// Configured accounts whose users the service decides on as well; none: all.
+    pub allowed_accounts: Vec<String>,
 }
 
 /// A user with a password.
@@ -511,6 +533,8 @@ pub struct User {
     pub permissions: Option<Permissions>,
     /// How the user may connect. `None`: any way.
     pub connection_types: Option<BTreeSet<ConnectionType>>,
+    /// Whether the user must come through a trusted proxy.
+    pub proxy_required: bool,
 }
 
 /// A user with an nkey.
@@ -524,6 +548,8 @@ pub struct NkeyUser {
     pub permissions: Option<Permissions>,
     /// How the user may connect. `None`: any way.
     pub connection_types: Option<BTreeSet<ConnectionType>>,
+    /// Whether the user must come through a trusted proxy.
+    pub proxy_required: bool,
 }
 
 /// An account of the file.
@@ -545,6 +571,17 @@ pub struct Account {
     pub imports: Vec<Import>,
     /// What is published under another name.
     pub mappings: Vec<Mapping>,
+    /// Where traces go of messages that carry a sampled `traceparent`.
+    pub trace: Option<TraceDestination>,
+}
+
+/// Where an account's traces go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceDestination {
+    /// A literal subject of the account.
+    pub subject: String,
+    /// Of how many of a hundred messages, 1 to 100.
+    pub percent: u8,
 }
 
 /// Something of an account that others may import.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::duration;
-use crate::options::{HandshakeFirst, JetStream, Options};
+use crate::options::{AuthCallout, HandshakeFirst, JetStream, Options};
 use crate::table;
 
 /// Compares what runs with what the file now means. `old.port` must be the port that was bound.
@@ -211,6 +211,17 @@ pub(crate) fn tls(old: &Options, new: &Options, comparison: &mut Comparison) {
 }
 
 pub(crate) fn authorization(old: &Options, new: &Options, comparison: &mut Comparison) {
+    let show = |callout: &Option<AuthCallout>| match callout {
+        Some(AuthCallout { issuer, account, auth_users, xkey, allowed_accounts }) => format!(
+            "&{{{issuer} {account} [{}] {} [{}]}}",
+            auth_users.join(" "),
+            xkey.as_deref().unwrap_or_default(),
+            allowed_accounts.join(" ")
+        ),
+        None => "<nil>".to_owned(),
+    };
+    let callouts = (&old.authorization.callout, &new.authorization.callout);
+    comparison.refuse_difference("AuthCallout", show(callouts.0), show(callouts.1));
     let mut note = |differs: bool, log: String| {
         if differs {
             comparison.change(
@@ -228,6 +239,23 @@ pub(crate) fn authorization(old: &Options, new: &Options, comparison: &mut Compa
     note(before.token != after.token, "token".to_owned());
     let timeout = new.auth_timeout();
     note(old.auth_timeout() != timeout, format!("timeout = {}", timeout.as_secs_f64()));
+}
+
+/// Clients of a proxy that is no longer trusted have to go; that they are asked again sees to it.
+pub(crate) fn proxies(old: &Options, new: &Options, comparison: &mut Comparison) {
+    let missing = |keys: &[String], others: &[String]| {
+        let missing: Vec<String> =
+            keys.iter().filter(|key| !others.contains(key)).map(|key| format!("{key:?}")).collect();
+        (!missing.is_empty()).then(|| format!("[{}]", missing.join(" ")))
+    };
+    let gone = missing(&old.trusted_proxies, &new.trusted_proxies);
+    let come = missing(&new.trusted_proxies, &old.trusted_proxies);
+    for (keys, what) in [(gone, "removed"), (come, "added")] {
+        if let Some(keys) = keys {
+            let line = format!("Reloaded: proxies trusted keys {keys} were {what}");
+            comparison.change("proxies", Apply::Authorization, &line);
+        }
+    }
 }
 
 pub(crate) fn accounts(old: &Options, new: &Options, comparison: &mut Comparison) {

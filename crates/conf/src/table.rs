@@ -282,7 +282,8 @@ pub static ROWS: &[Row] = &[
     not_built!("resolver_tls", "block", "TLS towards the resolver."),
     not_built!("resolver_preload", "map", "Accounts' JWTs."),
     not_built!("resolver_pinned_accounts", "list", "Accounts known to the resolver."),
-    not_built!("proxies", "block", "Trusted proxies."),
+    row!("proxies", "block", "", "Trusted proxies.", authorization::read_proxies,
+        Reload::Special(crate::reload::proxies)),
     not_built!("ocsp", "bool or block", "Stapling of certificate states."),
     not_built!("ocsp_cache", "bool or block", "Cache of certificate states."),
 ];

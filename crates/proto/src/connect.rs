@@ -26,6 +26,8 @@ pub struct ConnectOptions {
     pub nkey: String,
     /// Signature of the server's nonce, base64.
     pub signature: String,
+    /// The same by a proxy that the client came through.
+    pub proxy_signature: String,
     /// User JWT.
     pub jwt: String,
     /// Token.
@@ -59,6 +61,7 @@ impl Default for ConnectOptions {
             protocol: 0,
             nkey: String::new(),
             signature: String::new(),
+            proxy_signature: String::new(),
             jwt: String::new(),
             auth_token: String::new(),
             user: String::new(),
@@ -164,6 +167,7 @@ impl ConnectOptions {
             }
             "nkey" => text(&mut self.nkey, value),
             "sig" => text(&mut self.signature, value),
+            "proxy_sig" => text(&mut self.proxy_signature, value),
             "jwt" => text(&mut self.jwt, value),
             "auth_token" => text(&mut self.auth_token, value),
             "user" => text(&mut self.user, value),
@@ -173,7 +177,7 @@ impl ConnectOptions {
             "version" => text(&mut self.version, value),
             "account" => text(&mut self.account, value),
             // Of no use from a client, but of the wrong type they are refused.
-            "proxy_sig" | "remote_account" => text(&mut String::new(), value),
+            "remote_account" => text(&mut String::new(), value),
             "import" | "export" if !value.is_object() => {
                 Err(ConnectError::FieldType(field.into(), "an object"))
             }

@@ -1,5 +1,6 @@
 //! Who asks a service of another account: the JSON of `Nats-Request-Info`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use rand::RngExt as _;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sonata_broker::connection::Connection;
 use sonata_broker::importing::{Asking, Introduce};
 use sonata_broker::latency::{Outcome, Tracking};
+use sonata_broker::msgtrace::{Event, Trace};
 use sonata_jetstream::timestamp::Timestamp;
 
 use crate::clock::Clock;
@@ -67,6 +69,20 @@ impl Introduce for Introducer {
         serde_json::to_string(&introduction).unwrap_or_default()
     }
 
+    fn traced(&self, trace: &Trace) -> (Vec<u8>, Vec<u8>) {
+        let ts = Timestamp(self.clock.unix_ns(trace.now_ns));
+        let steps = std::iter::once(("in", Step::ingress(trace))).chain(trace.events.iter().map(Step::of));
+        let report = TraceReport {
+            server: self.server_info(),
+            request: TracedRequest {
+                header: trace.headers.iter().map(|(name, values)| (&**name, &**values)).collect(),
+                msgsize: trace.message_bytes,
+            },
+            events: steps.map(|(r#type, what)| TracedEvent { r#type, ts, what }).collect(),
+        };
+        (Vec::new(), serde_json::to_vec(&report).unwrap_or_default())
+    }
+
     fn measured(&self, tracking: &Tracking, outcome: &Outcome) -> String {
         let (status, description) = match outcome {
             Outcome::Answered(..) => (200, ""),
@@ -112,6 +128,122 @@ fn new_id() -> String {
     rand::rng().sample_iter(Alphanumeric).take(22).map(char::from).collect()
 }
 
+/// What became of a traced message.
+#[derive(Serialize)]
+struct TraceReport<'a> {
+    server: serde_json::Value,
+    request: TracedRequest<'a>,
+    events: Vec<TracedEvent<'a>>,
+}
+
+#[derive(Serialize)]
+struct TracedRequest<'a> {
+    header: BTreeMap<&'a str, &'a [String]>,
+    #[serde(skip_serializing_if = "is_empty")]
+    msgsize: usize,
+}
+
+#[derive(Serialize)]
+struct TracedEvent<'a> {
+    r#type: &'static str,
+    ts: Timestamp,
+    #[serde(flatten)]
+    what: Step<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Step<'a> {
+    Ingress {
+        kind: u8,
+        cid: u64,
+        #[serde(skip_serializing_if = "is_empty")]
+        name: Box<str>,
+        acc: &'a str,
+        subj: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a str>,
+    },
+    Mapping {
+        to: Cow<'a, str>,
+    },
+    StreamExport {
+        acc: &'a str,
+        to: Cow<'a, str>,
+    },
+    ServiceImport {
+        acc: &'a str,
+        from: Cow<'a, str>,
+        to: Cow<'a, str>,
+    },
+    JetStream {
+        stream: &'a str,
+        #[serde(skip_serializing_if = "is_empty")]
+        subject: &'a str,
+        #[serde(skip_serializing_if = "is_empty")]
+        nointerest: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a str>,
+    },
+    Egress {
+        kind: u8,
+        cid: u64,
+        #[serde(skip_serializing_if = "is_empty")]
+        name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        acc: Option<&'a str>,
+        sub: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        queue: Option<Cow<'a, str>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'static str>,
+    },
+}
+
+/// What the events call a client.
+const KIND_CLIENT: u8 = 0;
+
+impl<'a> Step<'a> {
+    fn ingress(trace: &'a Trace) -> Self {
+        Self::Ingress {
+            kind: KIND_CLIENT,
+            cid: trace.publisher.id(),
+            name: trace.publisher.profile().name,
+            acc: trace.account.name(),
+            subj: String::from_utf8_lossy(&trace.subject),
+            error: trace.error.as_deref(),
+        }
+    }
+
+    /// With the name of its kind.
+    fn of(event: &'a Event) -> (&'static str, Self) {
+        let text = |bytes: &'a [u8]| String::from_utf8_lossy(bytes);
+        match event {
+            Event::Mapping { to } => ("sm", Self::Mapping { to: text(to) }),
+            Event::StreamExport { account, to } => ("se", Self::StreamExport { acc: account, to: text(to) }),
+            Event::ServiceImport { account, from, to } => {
+                ("si", Self::ServiceImport { acc: account, from: text(from), to: text(to) })
+            }
+            Event::JetStream(traced) => {
+                let (stream, subject, error) = (&traced.stream, &traced.subject, traced.error.as_deref());
+                ("js", Self::JetStream { stream, subject, nointerest: traced.no_interest, error })
+            }
+            Event::Egress { client, name, account, subscription, queue, error } => (
+                "eg",
+                Self::Egress {
+                    kind: KIND_CLIENT,
+                    cid: *client,
+                    name,
+                    acc: account.as_deref(),
+                    sub: text(subscription),
+                    queue: queue.as_deref().map(text),
+                    error: *error,
+                },
+            ),
+        }
+    }
+}
+
 /// What came of a request to a service that is measured.
 #[derive(Serialize)]
 struct ServiceLatency<'a> {
@@ -136,6 +268,10 @@ struct ServiceLatency<'a> {
 }
 
 impl Introducer {
+    fn server_info(&self) -> serde_json::Value {
+        serde_json::json!({ "name": self.server_name })
+    }
+
     fn of(&self, client: &Connection, in_full: bool) -> Introduction {
         let profile = client.profile();
         let acc = profile.account.as_deref().unwrap_or_default().to_owned();

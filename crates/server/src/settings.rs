@@ -8,6 +8,7 @@ use sonata_auth::password::Secret;
 use sonata_auth::permission::{PermissionRules, Permissions, ResponsePermission, SubjectAccess};
 use sonata_auth::user::{Grant, Login, NkeyEntry, SingleLogin, UserEntry, Users, UsersConfig};
 use sonata_broker::account::{Account, AccountLimits, Accounts, GLOBAL_ACCOUNT};
+use sonata_broker::msgtrace::TraceDestination;
 use sonata_broker::shared::Settings;
 use sonata_broker::stamp::Stamps;
 use sonata_conf::options::{self, Options};
@@ -58,6 +59,10 @@ pub(crate) fn update_accounts(options: &Options, accounts: &Accounts, stamps: &S
     for configured in &options.accounts {
         let limit = |max: Option<u32>| max.map(|max| max as usize);
         if let Some(account) = accounts.find(&configured.name) {
+            account.set_trace_destination(configured.trace.as_ref().map(|trace| TraceDestination {
+                subject: trace.subject.as_bytes().into(),
+                percent: trace.percent,
+            }));
             account.set_limits(AccountLimits {
                 connections_max: limit(configured.limits.max_connections),
                 subscriptions_max: limit(configured.limits.max_subscriptions),
@@ -139,6 +144,8 @@ fn users(options: &Options) -> Result<Users, StartError> {
                 (None, None) => None,
             },
         },
+        trusted_proxies: options.trusted_proxies.clone(),
+        proxy_required: options.authorization.proxy_required,
         ..UsersConfig::default()
     };
     if config.login.no_auth_user.is_none() && only_system_users(options) {
@@ -155,13 +162,19 @@ fn users(options: &Options) -> Result<Users, StartError> {
         config.users.push(UserEntry {
             name: user.name.clone(),
             password: Secret::new(user.password.expose()),
-            grant: grant(user.account.as_deref(), user.permissions.as_ref(), user.connection_types.as_ref())?,
+            grant: Grant {
+                proxy_required: user.proxy_required,
+                ..grant(user.account.as_deref(), user.permissions.as_ref(), user.connection_types.as_ref())?
+            },
         });
     }
     for user in &options.nkeys {
         config.nkey_users.push(NkeyEntry {
             nkey: user.nkey.clone(),
-            grant: grant(user.account.as_deref(), user.permissions.as_ref(), user.connection_types.as_ref())?,
+            grant: Grant {
+                proxy_required: user.proxy_required,
+                ..grant(user.account.as_deref(), user.permissions.as_ref(), user.connection_types.as_ref())?
+            },
         });
     }
     Ok(Users::new(config))

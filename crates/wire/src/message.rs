@@ -119,6 +119,10 @@ pub fn normal(frame: &[u8], made_up: &mut MadeUp) -> Vec<u8> {
 
 /// Finds names in the answer to the creation of a consumer, and in the headers of a message.
 fn learn_names(body: &str, made_up: &mut MadeUp) {
+    body.split("\r\n")
+        .filter_map(|line| line.split_once(": "))
+        .filter(|(_, value)| value.starts_with(RESPONSE_PREFIX))
+        .for_each(|(_, value)| made_up.learn(value));
     if body.contains("consumer_create_response\"")
         && let Some((_, rest)) = body.split_once("\"name\":\"")
         && let Some((name, _)) = rest.split_once('"')

@@ -160,7 +160,7 @@ impl Client {
             token: &self.options.auth_token,
             nkey: &self.options.nkey,
             sig: &self.options.signature,
-            proxy_sig: "",
+            proxy_sig: &self.options.proxy_signature,
             nonce: &self.nonce,
             certificate: self.certificate.as_deref(),
             connection_type: self.connection_type,

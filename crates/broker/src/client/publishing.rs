@@ -12,6 +12,7 @@ use sonata_subject::is_literal;
 use super::{Client, Hot};
 use crate::delivery::Span;
 use crate::importing::Answer;
+use crate::msgtrace::{self, Asked, Event, Publication, Trace};
 use crate::route::{Naming, Route};
 use crate::shared::Level;
 use crate::worker::{TURN_BYTES_MAX, Worker};
@@ -34,6 +35,20 @@ impl Client {
         // `HMSG` leaves no subject behind and is not looked at, see the parser.
         if self.options.pedantic && !publish.subject.is_empty() && !is_literal(publish.subject) {
             self.send_error(worker, &ErrorText::InvalidPublishSubject);
+        }
+        let Some(member) = &self.member else { return };
+        if publish.header_bytes > 0
+            && msgtrace::might_ask(&publish.message[..publish.header_bytes], &member.account)
+        {
+            match self.asked(worker, publish) {
+                Asked::Nothing => {}
+                Asked::Trace(trace) => return self.publish_traced(worker, publish, trace),
+                Asked::Drop => return self.acknowledge(worker),
+                Asked::Refused(destination) => {
+                    return self
+                        .refuse_publish(worker, &ErrorText::PublishPermission { subject: &destination });
+                }
+            }
         }
         let Some(member) = &self.member else { return };
         // A mapping renames first: permissions are asked about what is published in the end.
@@ -91,6 +106,58 @@ impl Client {
             && !self.shared.is_tracing()
         {
             self.remember(route, publish);
+        }
+    }
+
+    /// What the headers of a message ask for.
+    fn asked(&self, worker: &mut Worker, publish: &Publish<'_>) -> Asked {
+        let Some(member) = &self.member else { return Asked::Nothing };
+        let may_publish = |subject: &[u8]| {
+            member.permissions.as_ref().is_none_or(|permissions| permissions.can_publish(subject))
+        };
+        let publication = Publication {
+            block: &publish.message[..publish.header_bytes],
+            subject: publish.subject,
+            message_bytes: publish.message.len(),
+            account: &member.account,
+            publisher: &self.connection,
+            now_ns: self.now_ns,
+        };
+        publication.asks(|| worker.random_below(100) as u8, may_publish)
+    }
+
+    /// The same as [`Client::publish`], noting each step.
+    fn publish_traced(&mut self, worker: &mut Worker, publish: &Publish<'_>, mut trace: Box<Trace>) {
+        let Some(account) = self.member.as_ref().map(|member| member.account.clone()) else { return };
+        let Some(route) = worker.route(&self.shared, &account, publish.subject) else {
+            self.acknowledge(worker);
+            return trace.tell(&self.shared, &mut worker.outbox);
+        };
+        let subject = route.mapped_subject();
+        if self.check_publish(worker, subject, publish.reply).is_none() {
+            let subject = String::from_utf8_lossy(subject);
+            trace.error = Some(format!("Permissions Violation for Publish to {subject:?}"));
+            return trace.tell(&self.shared, &mut worker.outbox);
+        }
+        self.acknowledge(worker);
+        if subject != publish.subject {
+            trace.events.push(Event::Mapping { to: subject.into() });
+        }
+        let Some(member) = &self.member else { return };
+        let only = trace.only;
+        worker.msgtrace = Some(trace);
+        let span = rewritten(&mut worker.scratch, publish);
+        worker.spans.push(span);
+        let delivered = self.run(member, &route, b"").deliver(worker);
+        if let Some(trace) = worker.msgtrace.take() {
+            trace.tell(&self.shared, &mut worker.outbox);
+        }
+        if !delivered
+            && !only
+            && let Some(reply) = publish.reply
+            && self.options.no_responders
+        {
+            self.send_no_responders(worker, reply, subject);
         }
     }
 

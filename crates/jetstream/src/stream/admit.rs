@@ -149,8 +149,28 @@ impl Machine {
         now: i64,
         out: &mut dyn Publish,
     ) -> Result<(), Refusal> {
-        let transformed = self.transform.as_ref().and_then(|it| it.apply(incoming.subject, now as u32));
+        let transformed = self.transformed(incoming.subject, now);
         let subject = transformed.as_deref().unwrap_or(incoming.subject);
+        let terms = self.judge_one(incoming, subject, now)?;
+        let value = terms.count.as_ref().map(|count| count.value.to_string().into());
+        let extra = value.map_or(Extra::None, Extra::Value);
+        let after = After::Published { reply: reply.into(), extra };
+        let (headers, payload) = (incoming.headers, incoming.payload);
+        Ok(self.put(Admission { subject, headers, payload, terms }, after, now, out)?)
+    }
+
+    /// What a message on `subject` is called in the stream, if it is not called that.
+    pub(super) fn transformed(&self, subject: &[u8], now: i64) -> Option<Vec<u8>> {
+        self.transform.as_ref().and_then(|it| it.apply(subject, now as u32))
+    }
+
+    /// Whether the stream takes a message that it calls `subject`, and as what.
+    pub(super) fn judge_one(
+        &mut self,
+        incoming: &Incoming<'_>,
+        subject: &[u8],
+        now: i64,
+    ) -> Result<Terms, Refusal> {
         self.check_open()?;
         let (headers, payload) = (incoming.headers, incoming.payload);
         let (mut terms, increment) = match headers.is_empty() {
@@ -163,16 +183,13 @@ impl Machine {
             terms.set_count(headers, count);
         }
         self.check_size(terms.headers(headers), terms.payload(payload))?;
-        let value = terms.count.as_ref().map(|count| count.value.to_string().into());
-        let extra = value.map_or(Extra::None, Extra::Value);
-        let after = After::Published { reply: reply.into(), extra };
         let bytes = self.accounting().bytes(
             subject.len(),
             terms.headers(headers).len(),
             terms.payload(payload).len(),
         );
         self.check_limits(subject, bytes)?;
-        Ok(self.put(Admission { subject, headers, payload, terms }, after, now, out)?)
+        Ok(terms)
     }
 
     /// Gives a message its sequence and logs it.

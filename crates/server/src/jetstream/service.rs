@@ -4,6 +4,7 @@
 use std::sync::{Arc, Weak};
 
 use sonata_broker::connection::Connection;
+use sonata_broker::msgtrace::TracedStream;
 use sonata_broker::service::{Inbound, Outbox, Service};
 use sonata_broker::subscription::Subscription;
 use sonata_jetstream::advisory::ClientInfo;
@@ -36,6 +37,24 @@ impl Service for StreamService {
         let mut post = jetstream.post(&self.handle.home, outbox);
         self.handle.stream.lock().receive(incoming, now, &mut post);
         true
+    }
+
+    fn traced(&self, message: &Inbound<'_>) -> Option<TracedStream> {
+        let jetstream = self.jetstream.upgrade()?;
+        let incoming = Incoming {
+            subject: message.subject,
+            reply: message.reply.unwrap_or_default(),
+            headers: message.headers,
+            payload: message.payload,
+        };
+        let now = jetstream.clock.unix_ns(message.now_ns);
+        let foretold = self.handle.stream.lock().foretell(&incoming, now);
+        Some(TracedStream {
+            stream: foretold.stream,
+            subject: String::from_utf8_lossy(&foretold.subject).into_owned(),
+            no_interest: foretold.no_interest,
+            error: foretold.error,
+        })
     }
 
     fn settle(&self, _outbox: &mut Outbox) {
