@@ -9,6 +9,10 @@ use std::fmt;
 /// Version of the records; the first byte of each.
 pub const VERSION: u8 = 1;
 
+/// Messages, deliveries and consumers have smaller numbers: from it on nothing is taken, so that counting on never
+/// overflows. A billion messages a second take three centuries to get there.
+pub const NUMBER_MAX: u64 = u64::MAX >> 1;
+
 /// Flags of [`Publish`].
 pub mod publish_flag {
     /// `headers` hold a `Nats-Msg-Id`.
@@ -254,19 +258,19 @@ impl<'a> Record<'a> {
             }
             REMOVE => Self::Remove { sequence: reader.number()? },
             PURGE => {
-                Self::Purge { filter: reader.bytes()?, before: reader.number()?, keep: reader.number()? }
+                Self::Purge { filter: reader.bytes()?, before: reader.sequence()?, keep: reader.number()? }
             }
-            EXPIRE => Self::Expire { first: reader.number()? },
+            EXPIRE => Self::Expire { first: reader.sequence()? },
             CONFIGURE => Self::Configure { config: reader.bytes()? },
-            CONSUMER => Self::Consumer { id: reader.number()?, state: reader.bytes()? },
+            CONSUMER => Self::Consumer { id: reader.sequence()?, state: reader.bytes()? },
             CONSUMER_GONE => Self::ConsumerGone { id: reader.number()? },
             DELIVER => {
                 let (id, timestamp, count) = (reader.number()?, reader.time()?, reader.count(3)?);
                 let one = |reader: &mut Reader<'a>| {
                     Ok(Delivered {
-                        stream: reader.number()?,
-                        consumer: reader.number()?,
-                        count: reader.number()?,
+                        stream: reader.sequence()?,
+                        consumer: reader.sequence()?,
+                        count: reader.sequence()?,
                     })
                 };
                 let delivered = (0..count).map(|_| one(&mut reader)).collect::<Result<_, _>>()?;
@@ -279,7 +283,10 @@ impl<'a> Record<'a> {
                     (0..count).map(|_| Acknowledged::decode(&mut reader)).collect::<Result<_, _>>()?;
                 Self::Acknowledge { id, timestamp, acknowledged }
             }
-            ADVANCE => Self::Advance { last: reader.number()? },
+            ADVANCE => match reader.sequence()? {
+                NUMBER_MAX => return Err(Malformed),
+                last => Self::Advance { last },
+            },
             _ => return Err(Malformed),
         };
         if reader.is_empty() { Ok(record) } else { Err(Malformed) }
@@ -309,6 +316,9 @@ impl<'a> Publish<'a> {
         let header_bytes = u32::from_le_bytes(reader.array()?) as usize;
         let payload_bytes = u32::from_le_bytes(reader.array()?) as usize;
         let sequence = u64::from_le_bytes(reader.array()?);
+        if sequence >= NUMBER_MAX {
+            return Err(Malformed);
+        }
         let timestamp = i64::from_le_bytes(reader.array()?);
         Ok(Self {
             flags,
@@ -338,7 +348,7 @@ impl Acknowledged {
             2 => Verb::Term,
             _ => return Err(Malformed),
         };
-        Ok(Self { verb, stream: reader.number()?, consumer: reader.number()? })
+        Ok(Self { verb, stream: reader.sequence()?, consumer: reader.sequence()? })
     }
 }
 
@@ -404,6 +414,11 @@ impl<'a> Reader<'a> {
             }
         }
         Err(Malformed)
+    }
+
+    /// The number of a message, a delivery or a consumer, or one more: not beyond [`NUMBER_MAX`].
+    pub(crate) fn sequence(&mut self) -> Result<u64, Malformed> {
+        self.number().and_then(|number| if number > NUMBER_MAX { Err(Malformed) } else { Ok(number) })
     }
 
     pub(crate) fn signed(&mut self) -> Result<i64, Malformed> {

@@ -124,7 +124,7 @@ fn time_zone(name: &[u8]) -> Result<TimeZone, ScheduleError> {
 /// To the nearest second.
 fn rounded(time: Timestamp) -> Timestamp {
     let up = time.0.saturating_add(SECOND / 2);
-    Timestamp(up - up.rem_euclid(SECOND))
+    Timestamp(up.saturating_sub(up.rem_euclid(SECOND)))
 }
 
 #[cfg(test)]

@@ -45,6 +45,11 @@ fn schedules() {
 }
 
 #[test]
+fn lifetimes() {
+    check("lifetimes.txt");
+}
+
+#[test]
 fn corner_cases() {
     check("corner_cases.txt");
 }

@@ -1,5 +1,6 @@
 //! What of the stream's files is at hand: tables, blocks and open files, each within a bound.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -57,10 +58,16 @@ pub(crate) struct Shelf {
     /// By segment and place of the frame.
     pub(crate) blocks: Cache<(u64, u64), Bytes>,
     files: Cache<u64, Arc<SegmentFile>>,
+    /// What a load without the stream's lock could not bring, until somebody tries with it: the segment, and the place of the
+    /// block or `None` for the table.
+    unreadable: BTreeSet<(u64, Option<u64>)>,
 }
 
 /// Files kept open for reading.
 const FILES_MAX: u64 = 8;
+
+/// Failed loads that are remembered. One that is forgotten is tried once more.
+const UNREADABLE_MAX: usize = 64;
 
 impl Shelf {
     pub(crate) fn new(place: Option<Place>, cache_bytes_max: u64) -> Self {
@@ -69,11 +76,24 @@ impl Shelf {
             tables: Cache::new(cache_bytes_max / 2),
             blocks: Cache::new(cache_bytes_max / 2),
             files: Cache::new(FILES_MAX),
+            unreadable: BTreeSet::new(),
         }
+    }
+
+    pub(crate) fn note_unreadable(&mut self, number: u64, block: Option<u64>) {
+        if self.unreadable.len() >= UNREADABLE_MAX {
+            self.unreadable.pop_first();
+        }
+        self.unreadable.insert((number, block));
+    }
+
+    pub(crate) fn is_unreadable(&self, number: u64, block: Option<u64>) -> bool {
+        self.unreadable.contains(&(number, block))
     }
 
     /// A missing file is one that is damaged as a whole.
     pub(crate) fn load_table(&mut self, number: u64, footer: Footer) -> Result<Option<Table>, Error> {
+        self.unreadable.remove(&(number, None));
         match self.file(number)? {
             Some(file) => file.read_table(footer),
             None => Ok(None),
@@ -81,6 +101,7 @@ impl Shelf {
     }
 
     pub(crate) fn load_block(&mut self, number: u64, block: Block) -> Result<Option<Bytes>, Error> {
+        self.unreadable.remove(&(number, Some(block.place)));
         match self.file(number)? {
             Some(file) => file.read_block(block),
             None => Ok(None),

@@ -74,6 +74,8 @@ struct Ledger {
     highest: u64,
     /// Its position.
     position: u64,
+    /// Whether it was given a state.
+    has_state: bool,
     /// Segments dropped since it was frozen: it still mentions them.
     dropped: Vec<Dropped>,
     /// Segments dropped before that: only the checkpoint before mentions them.

@@ -55,6 +55,35 @@ fn a_load_that_comes_too_late_does_nothing() {
     assert_eq!(store.get(10).unwrap(), None);
 }
 
+/// A load that brought nothing left no trace: who only asks what is cold was sent to the disk for ever.
+#[test]
+fn a_load_that_brings_nothing_is_not_asked_for_again() {
+    for all in [true, false] {
+        let (disk, mut store) = cold();
+        let segment = disk.files().into_iter().find(|name| name.ends_with(".seg")).unwrap();
+        // Either a block of it, or its table as well.
+        let from = if all { 64 } else { 200 };
+        let to = if all { usize::MAX } else { 300 };
+        disk.rot(&segment, |bytes| {
+            let to = to.min(bytes.len());
+            bytes[from..to].fill(0xff);
+        });
+        let (mut next, mut loads, mut found) = (1, 0, 0);
+        loop {
+            while let Some(load) = store.cold_next(&Filter::all(), next) {
+                store.warm(load.run());
+                loads += 1;
+                assert!(loads < 1000, "the same is loaded again and again");
+            }
+            let Some(message) = store.next_message(&Filter::all(), next).unwrap() else { break };
+            next = message.sequence + 1;
+            found += 1;
+        }
+        let lost = store.state().lost.messages;
+        assert!(lost > 0 && found + lost == 300, "{found} found, {lost} lost");
+    }
+}
+
 #[test]
 fn one_old_message_is_read_and_removed_by_itself() {
     let (disk, mut store) = cold();

@@ -305,3 +305,22 @@ fn check_both_checkpoints_gone(options: &Options) {
     }
     assert_eq!(check_damaged(options, &disk, &script, &models, "no checkpoint"), 0);
 }
+
+/// Before its second own checkpoint a new stream had only the empty one to fall back to, which does not say what it is.
+#[test]
+fn a_new_stream_survives_damage_to_any_one_checkpoint() {
+    let disk = Lying::new(1);
+    let mut store = Store::create(disk.disk(), "s", options()).unwrap();
+    let work = store.checkpoint(7, b"what it is".to_vec()).unwrap();
+    store.finish(work.run()).unwrap();
+    drop(store);
+    let is_checkpoint = |name: &String| name.contains("checkpoint-");
+    let checkpoints: Vec<String> = disk.files().into_iter().filter(is_checkpoint).collect();
+    assert_eq!(checkpoints.len(), 2);
+    for damaged in checkpoints {
+        let disk = disk.kill();
+        disk.flip(&damaged, 8 * 40);
+        let opened = Store::open(disk.disk(), "s", options()).unwrap();
+        assert_eq!((opened.position, &opened.state[..]), (7, b"what it is".as_slice()));
+    }
+}

@@ -55,6 +55,7 @@ impl StreamConfig {
             self.mirror_direct && self.mirror.is_none(),
             "stream has no mirror but does have mirror direct",
         )?;
+        refuse(self.first_seq > crate::record::NUMBER_MAX, "first sequence out of range")?;
         let config = self.check(limits, pedantic)?;
         config.check_replicas(limits)?;
         config.check_filters()?;

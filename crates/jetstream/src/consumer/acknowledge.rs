@@ -76,7 +76,9 @@ impl Consumer {
 
     /// Settles a message, or with the policy `all` everything up to it. False when it was never delivered.
     fn settle(&mut self, scene: &mut Scene<'_>, settled: Settled, verb: Verb, sample: bool) -> bool {
-        if settled.stream >= self.next && !self.config.flow_control {
+        // What clients say of flow control may be ahead of what the log had, though not of the stream.
+        let end = if self.config.flow_control { scene.store.state().last_sequence + 1 } else { self.next };
+        if settled.stream >= end {
             return false;
         }
         if self.config.ack_policy == AckPolicy::None {
@@ -89,11 +91,11 @@ impl Consumer {
         if sample {
             self.sample(scene, settled);
         }
-        let acknowledged = Acknowledged { verb, stream: settled.stream, consumer: settled.consumer };
+        // A number that no delivery has would put the floor above all to come.
+        let consumer = settled.consumer.min(self.deliveries);
+        let acknowledged = Acknowledged { verb, stream: settled.stream, consumer };
         let news = match verb {
-            Verb::AckAll => {
-                settled.stream > self.ack_floor.stream && settled.consumer > self.ack_floor.consumer
-            }
+            Verb::AckAll => settled.stream > self.ack_floor.stream && consumer > self.ack_floor.consumer,
             _ => self.unacknowledged.contains_key(&settled.stream) || self.is_given_up(settled.stream),
         };
         if news {
@@ -167,6 +169,10 @@ impl Consumer {
         if self.unacknowledged.is_empty() {
             self.ack_floor = Place { consumer: self.deliveries, stream: self.next - 1 };
         } else if consumer == self.ack_floor.consumer + 1 {
+            // With the policy `all` the floor's number may be a redelivery's, and an earlier message be open.
+            if self.unacknowledged.first_key_value().is_some_and(|(first, _)| *first < sequence) {
+                return;
+            }
             self.ack_floor = Place { consumer, stream: sequence };
             if let Some((first, entry)) = self.unacknowledged.range(sequence + 1..).next()
                 && entry.consumer > 0
@@ -216,7 +222,7 @@ impl Consumer {
             return;
         }
         if let Some(entry) = self.unacknowledged.get(&settled.stream) {
-            let ack_time = scene.now - entry.sent_at;
+            let ack_time = scene.now.saturating_sub(entry.sent_at);
             notice::acknowledged(scene, &self.name, settled, ack_time);
         }
     }

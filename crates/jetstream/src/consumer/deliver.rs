@@ -222,10 +222,10 @@ impl Consumer {
     fn may_send(&mut self, now: i64, timestamp: i64, bytes: usize) -> bool {
         const MILLISECOND: i64 = 1_000_000;
         if self.next <= self.replay_until && self.replayed_timestamp > 0 {
-            let pause = timestamp - self.replayed_timestamp;
-            let since = now - self.last_delivered.unwrap_or(now);
+            let pause = timestamp.saturating_sub(self.replayed_timestamp);
+            let since = now.saturating_sub(self.last_delivered.unwrap_or(now));
             if pause > MILLISECOND && since < pause {
-                self.not_before = now + pause - since;
+                self.not_before = now.saturating_add(pause).saturating_sub(since);
                 return false;
             }
         }
@@ -233,10 +233,10 @@ impl Consumer {
             let per_ns = self.config.rate_limit_bps as f64 / 8.0 / 1e9;
             let (at, credit) = self.rate_credit;
             // A second's worth may gather.
-            let credit = (credit + (now - at) as f64 * per_ns).min(per_ns * 1e9);
+            let credit = (credit + now.saturating_sub(at) as f64 * per_ns).min(per_ns * 1e9);
             self.rate_credit = (now, credit);
             if credit < 0.0 {
-                self.not_before = now + (-credit / per_ns) as i64 + 1;
+                self.not_before = now.saturating_add((-credit / per_ns) as i64).saturating_add(1);
                 return false;
             }
             self.rate_credit.1 -= bytes as f64;

@@ -29,7 +29,7 @@ use crate::api::error::{ApiError, ErrorCode};
 use crate::api::response::{ConsumerInfo, PriorityGroupState, SequenceInfo};
 use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, PriorityPolicy, Retention, StreamConfig};
 use crate::outgoing::{Interest, Publish};
-use crate::record::{Acknowledged, Delivered};
+use crate::record::{Acknowledged, Delivered, NUMBER_MAX};
 use crate::timestamp::Timestamp;
 
 pub(crate) use acknowledge::Settled;
@@ -212,7 +212,7 @@ impl Consumer {
         if start_sequence == 0 {
             self.next = self.next.min(last + 1);
         }
-        self.next = self.next.max(first).max(1);
+        self.next = self.next.max(first).clamp(1, NUMBER_MAX);
         self.ack_floor = Place { consumer: 0, stream: self.next - 1 };
         Ok(())
     }
@@ -300,14 +300,13 @@ impl Consumer {
     /// The stream has lost many messages at once: everything before `first`, and more when `wider`.
     pub(crate) fn on_cut(&mut self, store: &mut Store, first: u64, wider: bool) -> Result<(), Error> {
         self.next = self.next.max(first);
+        let mut is_there = |sequence: u64| {
+            sequence >= first
+                && (!wider || store.next(&Filter::all(), sequence).is_ok_and(|next| next == Some(sequence)))
+        };
+        // Those that were given up are only here, and may be below the floor.
+        self.delivery_counts.retain(|sequence, _| is_there(*sequence));
         if self.ack_floor.stream < first || wider {
-            let mut is_there = |sequence: u64| {
-                sequence >= first
-                    && (!wider
-                        || store.next(&Filter::all(), sequence).is_ok_and(|next| next == Some(sequence)))
-            };
-            // Those that were given up are only here.
-            self.delivery_counts.retain(|sequence, _| is_there(*sequence));
             let mut floor = self.ack_floor.consumer;
             self.unacknowledged.retain(|sequence, entry| {
                 let stays = is_there(*sequence);
@@ -469,7 +468,7 @@ impl Consumer {
     /// Goes on from another place in the stream: `sequence`, or with 0 the acknowledgement floor. Returns where.
     pub(crate) fn reset(&mut self, sequence: u64, store: &mut Store) -> Result<u64, Error> {
         let next = if sequence == 0 { self.ack_floor.stream + 1 } else { sequence };
-        self.next = next.max(1);
+        self.next = next.clamp(1, NUMBER_MAX);
         self.deliveries = 0;
         self.unacknowledged.clear();
         self.delivery_counts.clear();

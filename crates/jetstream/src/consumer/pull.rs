@@ -76,7 +76,7 @@ impl Consumer {
             }
             if !self.pin.id.is_empty() {
                 if request.id == self.pin.id {
-                    self.pin.expires_at = scene.now + config.priority_timeout;
+                    self.pin.expires_at = scene.now.saturating_add(config.priority_timeout);
                 } else if !request.id.is_empty() {
                     return refuse(scene, Status::PinIdMismatch.block());
                 }
@@ -181,8 +181,11 @@ impl Consumer {
                 let id = notice::new_id(scene);
                 request.pin.clone_from(&id);
                 let group = request.group.to_string();
-                self.pin =
-                    super::Pin { id, since: scene.now, expires_at: scene.now + self.config.priority_timeout };
+                self.pin = super::Pin {
+                    id,
+                    since: scene.now,
+                    expires_at: scene.now.saturating_add(self.config.priority_timeout),
+                };
                 notice::pinned(scene, &self.name, &group, &self.pin.id);
             }
             let request = self.waiting.serve(bytes as i64, policy, scene.now)?;
@@ -216,7 +219,7 @@ impl Consumer {
             if request.heartbeat > 0 && request.heartbeat_at <= scene.now {
                 let status = status::heartbeat(last.0, last.1, None);
                 scene.out.publish(Outgoing::status(&request.reply, &status));
-                request.heartbeat_at = scene.now + request.heartbeat;
+                request.heartbeat_at = scene.now.saturating_add(request.heartbeat);
             }
             true
         });

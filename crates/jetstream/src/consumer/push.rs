@@ -62,7 +62,7 @@ impl Push {
         unacknowledged: usize,
     ) {
         if config.idle_heartbeat > 0 {
-            self.heartbeat_at = Some(scene.now + config.idle_heartbeat);
+            self.heartbeat_at = Some(scene.now.saturating_add(config.idle_heartbeat));
         }
         let Some(flow) = &mut self.flow else { return };
         flow.sent += bytes;
@@ -105,7 +105,7 @@ impl Consumer {
         if was != active {
             self.last_active = scene.now;
             let heartbeat = self.config.idle_heartbeat;
-            self.push.heartbeat_at = (heartbeat > 0).then(|| scene.now + heartbeat);
+            self.push.heartbeat_at = (heartbeat > 0).then(|| scene.now.saturating_add(heartbeat));
         }
         active && !was
     }
@@ -136,7 +136,7 @@ impl Consumer {
         let stalled = stalled.as_deref().filter(|question| !question.is_empty());
         let status = status::heartbeat(self.deliveries, self.next - 1, stalled);
         scene.out.publish(Outgoing::status(self.config.deliver_subject.as_bytes(), &status));
-        self.push.heartbeat_at = Some(scene.now + self.config.idle_heartbeat);
+        self.push.heartbeat_at = Some(scene.now.saturating_add(self.config.idle_heartbeat));
         // With acknowledgements by flow control a quiet client must be asked as well.
         if self.config.ack_policy == AckPolicy::FlowControl
             && !self.unacknowledged.is_empty()

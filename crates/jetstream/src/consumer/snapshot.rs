@@ -7,6 +7,7 @@ use sonata_store::{Error, Store};
 use super::{Consumer, Place, Unacknowledged};
 use crate::archive::{ConsumerSnapshot, ConsumerState, PendingDelivery, SequencePair};
 use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig};
+use crate::record::NUMBER_MAX;
 
 impl Consumer {
     /// Where it stands with regard to the stream's messages from `first` to `last`. What is left of the last messages of
@@ -51,8 +52,8 @@ impl Consumer {
         let unplaced = ConsumerConfig { opt_start_seq: 1, ..config.clone() };
         let mut consumer = Self::new(id, name, unplaced, stream, store, now)?;
         consumer.config = Arc::new(config);
-        consumer.next = state.delivered.stream_seq.saturating_add(1);
-        consumer.deliveries = state.delivered.consumer_seq;
+        consumer.next = state.delivered.stream_seq.min(NUMBER_MAX - 1) + 1;
+        consumer.deliveries = state.delivered.consumer_seq.min(NUMBER_MAX - 1);
         consumer.ack_floor = Place {
             consumer: state.ack_floor.consumer_seq.min(consumer.deliveries),
             stream: state.ack_floor.stream_seq.min(consumer.next - 1),
@@ -61,7 +62,8 @@ impl Consumer {
         let pending = state.pending.iter().filter(|(sequence, _)| acknowledges && open.contains(sequence));
         consumer.unacknowledged = pending
             .map(|(sequence, delivery)| {
-                let (consumer, sent_at) = (delivery.sequence, delivery.timestamp.min(now));
+                let consumer = delivery.sequence.min(NUMBER_MAX - 1);
+                let sent_at = delivery.timestamp.min(now);
                 (*sequence, Unacknowledged { consumer, sent_at })
             })
             .collect();
@@ -70,7 +72,7 @@ impl Consumer {
         let counts = state.redelivered.iter();
         consumer.delivery_counts = counts
             .filter(|(sequence, _)| consumer.unacknowledged.contains_key(sequence))
-            .map(|(sequence, count)| (*sequence, count.saturating_add(1)))
+            .map(|(sequence, count)| (*sequence, (*count).min(NUMBER_MAX - 1) + 1))
             .collect();
         Ok(consumer)
     }

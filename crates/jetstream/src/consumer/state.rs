@@ -51,7 +51,9 @@ impl Consumer {
             put_number(out, *count);
         }
         let none = (std::collections::VecDeque::new(), 0);
-        let (lasts, resume) = self.skip_list.as_ref().unwrap_or(&none);
+        // They are the last ones by the filters that were.
+        let skips = self.skip_list.as_ref().filter(|_| config.filters() == self.config.filters());
+        let (lasts, resume) = skips.unwrap_or(&none);
         put_number(out, *resume);
         put_number(out, lasts.len() as u64);
         for sequence in lasts {
@@ -70,7 +72,7 @@ impl Consumer {
         if reader.byte()? != VERSION {
             return Err(Malformed);
         }
-        let id = reader.number()?;
+        let id = reader.sequence()?;
         let name = std::str::from_utf8(reader.bytes()?).map_err(|_| Malformed)?;
         let config: ConsumerConfig =
             crate::json::decode(reader.bytes()?, crate::json::Mode::Lenient).map_err(|_| Malformed)?;
@@ -81,22 +83,22 @@ impl Consumer {
             Self::new(id, name, unplaced, stream, store, created).map_err(|_: Error| Malformed)?;
         consumer.config = Arc::new(config);
         consumer.refilter(stream, store);
-        consumer.next = reader.number()?.max(1);
-        consumer.deliveries = reader.number()?;
+        consumer.next = reader.sequence()?.max(1);
+        consumer.deliveries = reader.sequence()?;
         consumer.last_delivered = Some(reader.signed()?).filter(|time| *time != i64::MIN);
-        consumer.ack_floor = Place { consumer: reader.number()?, stream: reader.number()? };
+        consumer.ack_floor = Place { consumer: reader.sequence()?, stream: reader.sequence()? };
         consumer.last_acknowledged = Some(reader.signed()?).filter(|time| *time != i64::MIN);
         for _ in 0..reader.count(3)? {
-            let sequence = reader.number()?;
-            let entry = Unacknowledged { consumer: reader.number()?, sent_at: reader.signed()? };
+            let sequence = reader.sequence()?;
+            let entry = Unacknowledged { consumer: reader.sequence()?, sent_at: reader.signed()? };
             consumer.unacknowledged.insert(sequence, entry);
         }
         for _ in 0..reader.count(2)? {
-            let sequence = reader.number()?;
-            consumer.delivery_counts.insert(sequence, reader.number()?);
+            let sequence = reader.sequence()?;
+            consumer.delivery_counts.insert(sequence, reader.sequence()?);
         }
-        let resume = reader.number()?;
-        let lasts = (0..reader.count(1)?).map(|_| reader.number()).collect::<Result<_, _>>()?;
+        let resume = reader.sequence()?;
+        let lasts = (0..reader.count(1)?).map(|_| reader.sequence()).collect::<Result<_, _>>()?;
         consumer.skip_list = (resume > 0).then_some((lasts, resume));
         consumer.last_active = reader.signed()?;
         for _ in 0..reader.count(Acknowledged::BYTES_MIN)? {

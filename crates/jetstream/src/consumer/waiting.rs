@@ -90,10 +90,11 @@ impl WaitingQueue {
                 request.bytes = 0;
             }
         }
-        request.batch -= 1;
+        // A client may have asked for fewer than none.
+        request.batch = request.batch.saturating_sub(1);
         request.delivered += 1;
         if request.heartbeat > 0 {
-            request.heartbeat_at = now + request.heartbeat;
+            request.heartbeat_at = now.saturating_add(request.heartbeat);
         }
         if request.batch > 0 {
             match policy {

@@ -8,7 +8,7 @@ use crate::config::{Discard, Retention, Storage};
 use crate::header::{self, name};
 use crate::json;
 use crate::outgoing::{Outgoing, Publish};
-use crate::record::{self, Record, publish_flag};
+use crate::record::{self, NUMBER_MAX, Record, publish_flag};
 use crate::ttl::{self, Ttl};
 
 /// A message that was published on one of the stream's subjects.
@@ -31,6 +31,9 @@ const HEADERS_MAX: usize = 64 * 1024 - 1;
 /// that works ever leaves waiting.
 const UNWRITTEN_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Sequences that publishers do not get: more than a batch has messages, so that there are some for what comes of theirs.
+const SEQUENCES_SPARE: u64 = 1 << 20;
+
 /// What the headers of a publish make of it.
 #[derive(Debug, Default)]
 pub(super) struct Terms {
@@ -44,6 +47,8 @@ pub(super) struct Terms {
     pub(super) count: Option<Count>,
     /// It is a schedule.
     pub(super) is_schedule: bool,
+    /// It takes the place of another message.
+    pub(super) replaces: bool,
 }
 
 impl Terms {
@@ -188,7 +193,8 @@ impl Machine {
             terms.headers(headers).len(),
             terms.payload(payload).len(),
         );
-        self.check_limits(subject, bytes)?;
+        terms.replaces = self.replaces(subject);
+        self.check_limits(subject, bytes, terms.replaces)?;
         Ok(terms)
     }
 
@@ -207,8 +213,9 @@ impl Machine {
         let sequence = self.assigned + 1;
         let flags = terms.flags;
         let publish = record::Publish { flags, sequence, timestamp: now, subject, headers, payload };
-        let is_schedule = terms.is_schedule;
-        let message = in_flight::Message { subject: subject.into(), id, sequence, bytes, is_schedule };
+        let (is_schedule, replaces) = (terms.is_schedule, terms.replaces);
+        let message =
+            in_flight::Message { subject: subject.into(), id, sequence, bytes, is_schedule, replaces };
         self.assigned = sequence;
         if let Err(error) = self.commit(&Record::Publish(publish), Some(message), after, now, out) {
             self.assigned = sequence - 1;
@@ -240,6 +247,9 @@ impl Machine {
         }
         if self.config.mirror.is_some() {
             return Err(Refusal::Silence);
+        }
+        if self.assigned >= NUMBER_MAX - SEQUENCES_SPARE {
+            return Err(ErrorCode::StreamStoreFailed.with("no sequences are left").into());
         }
         Ok(())
     }
@@ -399,8 +409,20 @@ impl Machine {
         Ok(last.map_err(|error| ErrorCode::StreamStoreFailed.with(error))?.unwrap_or(0))
     }
 
+    /// Whether a message takes the place of another one, for which a stream that discards new ones has room.
+    fn replaces(&mut self, subject: &[u8]) -> bool {
+        let config = &self.config;
+        let most = config.max_msgs_per_subject;
+        if config.discard != Discard::New || most <= 0 || config.discard_new_per_subject {
+            return false;
+        }
+        let on_its_way = self.in_flight.subject(subject).map_or(0, |(count, _)| count);
+        let stored = self.store.subject(subject).ok().flatten().map_or(0, |state| state.messages);
+        stored + on_its_way >= most as u64
+    }
+
     /// Limits that refuse instead of making room.
-    fn check_limits(&mut self, subject: &[u8], bytes: u64) -> Result<(), Refusal> {
+    fn check_limits(&mut self, subject: &[u8], bytes: u64, replaces: bool) -> Result<(), Refusal> {
         let config = &self.config;
         if config.retention == Retention::Interest && !self.has_interest(subject) {
             return Ok(());
@@ -421,15 +443,6 @@ impl Machine {
             }
         }
         let state = self.store.state();
-        // With one message per subject, the message it replaces makes room for it.
-        let replaces = config.max_msgs_per_subject > 0
-            && !config.discard_new_per_subject
-            && self
-                .store
-                .subject(subject)
-                .ok()
-                .flatten()
-                .is_some_and(|state| state.messages >= config.max_msgs_per_subject as u64);
         let messages = state.messages + self.in_flight.messages();
         if config.max_msgs > 0 && messages >= config.max_msgs as u64 && !replaces {
             return refuse("maximum messages exceeded");

@@ -98,12 +98,15 @@ impl Machine {
             Record::Remove { sequence } => {
                 outcome.sequence = *sequence;
                 outcome.removed = u64::from(self.remove(*sequence, now, out));
+                // The oldest is another one now, and with it the timer.
+                self.wants_turn |= self.config.max_age > 0;
             }
             Record::Purge { filter, before, keep } => {
                 outcome.removed = self.purge(filter, *before, *keep).messages;
             }
             Record::Expire { first } => {
                 outcome.removed = self.cut(*first).messages;
+                self.wants_turn = true;
             }
             Record::Configure { config } => {
                 if let Ok(config) = json::decode::<StreamConfig>(config, json::Mode::Lenient) {
@@ -118,10 +121,10 @@ impl Machine {
                 self.apply_consumer_gone(*id, now, out);
             }
             Record::Deliver { id, timestamp, delivered } => {
-                self.apply_deliver(*id, *timestamp, delivered, live);
+                self.apply_deliver(*id, *timestamp, delivered, live, out);
             }
             Record::Acknowledge { id, timestamp, acknowledged } => {
-                self.apply_acknowledge(*id, *timestamp, acknowledged, live);
+                self.apply_acknowledge(*id, *timestamp, acknowledged, live, out);
             }
             Record::Advance { last } => {
                 self.store.advance(*last);
@@ -186,6 +189,7 @@ impl Machine {
             };
             self.lifetimes.insert(sequence, ends_at);
         }
+        self.note_age(sequence, timestamp);
         if flags & publish_flag::SOURCED > 0 {
             self.note_sourced(headers);
         }
@@ -239,9 +243,13 @@ impl Machine {
         let Ok(Some(removed)) = self.store.remove(sequence) else { return false };
         self.lifetimes.remove(sequence);
         self.schedules.on_removed(&removed.subject, sequence);
+        let mut wanted = false;
         self.for_each_consumer(now, out, |consumer, scene| {
             consumer.on_removed(scene, sequence, &removed.subject);
+            // It may have waited for an acknowledgement of that one.
+            wanted |= consumer.has_work();
         });
+        self.wants_turn |= wanted;
         true
     }
 
@@ -281,6 +289,7 @@ impl Machine {
         for consumer in self.consumers.values_mut() {
             // A store that cannot count now will be asked again; nothing is delivered twice for it.
             let _ = consumer.on_cut(&mut self.store, first, wider);
+            self.wants_turn |= consumer.has_work();
         }
     }
 
@@ -304,7 +313,7 @@ impl Machine {
         }
         self.enforce_limits(Limit::All, now, out);
         if retention && self.config.retention == Retention::Interest {
-            self.sweep_settled();
+            self.sweep_settled(now, out);
         }
     }
 
@@ -335,7 +344,7 @@ impl Machine {
             }
         }
         if refiltered {
-            self.sweep_unwanted();
+            self.sweep_unwanted(now, out);
         }
         self.with_consumer(&name, now, out, |consumer, scene| consumer.review_interest(scene));
         self.note_watched();
@@ -350,10 +359,17 @@ impl Machine {
         });
         self.consumers.remove(&name);
         self.note_watched();
-        self.sweep_unwanted();
+        self.sweep_unwanted(now, out);
     }
 
-    fn apply_deliver(&mut self, id: u64, timestamp: i64, delivered: &[Delivered], live: bool) {
+    fn apply_deliver(
+        &mut self,
+        id: u64,
+        timestamp: i64,
+        delivered: &[Delivered],
+        live: bool,
+        out: &mut dyn Publish,
+    ) {
         let Some(consumer) = self.consumer_names.get(&id).and_then(|name| self.consumers.get_mut(name))
         else {
             return;
@@ -368,11 +384,18 @@ impl Machine {
         if consumer.config.ack_policy == AckPolicy::None && self.config.retention != Retention::Limits {
             let mut settled = Vec::with_capacity(delivered.len());
             delivered.iter().for_each(|one| consumer.take_settled(Verb::Ack, one.stream, &mut settled));
-            self.remove_settled(&settled);
+            self.remove_settled(&settled, timestamp, out);
         }
     }
 
-    fn apply_acknowledge(&mut self, id: u64, timestamp: i64, acknowledged: &[Acknowledged], live: bool) {
+    fn apply_acknowledge(
+        &mut self,
+        id: u64,
+        timestamp: i64,
+        acknowledged: &[Acknowledged],
+        live: bool,
+        out: &mut dyn Publish,
+    ) {
         let Some(consumer) = self.consumer_names.get(&id).and_then(|name| self.consumers.get_mut(name))
         else {
             return;
@@ -385,26 +408,22 @@ impl Machine {
         }
         let mut settled = Vec::with_capacity(acknowledged.len());
         acknowledged.iter().for_each(|one| consumer.take_settled(one.verb, one.stream, &mut settled));
-        self.remove_settled(&settled);
+        self.remove_settled(&settled, timestamp, out);
     }
 
     /// Messages have been acknowledged for good by one consumer: each goes when nobody else wants it.
-    fn remove_settled(&mut self, settled: &[u64]) {
+    fn remove_settled(&mut self, settled: &[u64], now: i64, out: &mut dyn Publish) {
         for sequence in settled.iter().copied() {
             let Ok(Some(message)) = self.store.get(sequence) else { continue };
             let subject = &message.subject;
-            if self.consumers.values().any(|consumer| consumer.is_wanted(sequence, subject)) {
-                continue;
-            }
-            if self.store.remove(sequence).is_ok() {
-                self.lifetimes.remove(sequence);
-                self.schedules.on_removed(subject, sequence);
+            if !self.consumers.values().any(|consumer| consumer.is_wanted(sequence, subject)) {
+                self.remove(sequence, now, out);
             }
         }
     }
 
     /// A consumer has gone, or wants something else: where messages stay for those who want them, those that nobody wants go.
-    pub(super) fn sweep_unwanted(&mut self) {
+    pub(super) fn sweep_unwanted(&mut self, now: i64, out: &mut dyn Publish) {
         if self.config.retention != Retention::Interest {
             return;
         }
@@ -412,32 +431,34 @@ impl Machine {
             self.purge(b"", 0, 0);
             return;
         }
-        self.sweep(|_, _| true);
+        self.sweep(|_, _| true, now, out);
     }
 
     /// From now on messages stay only for those who want them: those go that somebody has had and nobody wants. What nobody
     /// has ever wanted stays, as in the original.
-    fn sweep_settled(&mut self) {
-        self.sweep(|consumers, message| {
+    fn sweep_settled(&mut self, now: i64, out: &mut dyn Publish) {
+        let is_done_with = |consumers: &BTreeMap<Arc<str>, Consumer>, message: &Message| {
             consumers.values().any(|consumer| consumer.is_done_with(message.sequence, &message.subject))
-        });
+        };
+        self.sweep(is_done_with, now, out);
     }
 
     /// Removes what no consumer wants, if it also `goes`.
-    fn sweep(&mut self, goes: impl Fn(&BTreeMap<Arc<str>, Consumer>, &Message) -> bool) {
+    fn sweep(
+        &mut self,
+        goes: impl Fn(&BTreeMap<Arc<str>, Consumer>, &Message) -> bool,
+        now: i64,
+        out: &mut dyn Publish,
+    ) {
         let mut from = self.store.state().first_sequence;
         while let Ok(Some(message)) = self.store.next_message(&Filter::all(), from) {
             from = message.sequence + 1;
             let (sequence, subject) = (message.sequence, &message.subject);
             let wanted = self.consumers.values().any(|consumer| consumer.is_wanted(sequence, subject));
             if !wanted && goes(&self.consumers, &message) {
-                let _ = self.store.remove(sequence);
-                self.lifetimes.remove(sequence);
-                self.schedules.on_removed(subject, sequence);
+                // One that had it before its filters were changed may still wait for an acknowledgement.
+                self.remove(sequence, now, out);
             }
-        }
-        for consumer in self.consumers.values_mut() {
-            let _ = consumer.count_pending(&mut self.store);
         }
     }
 

@@ -260,6 +260,7 @@ impl Machine {
             sequence: record.sequence,
             bytes: accounting.bytes(record.subject.len(), record.headers.len(), record.payload.len()),
             is_schedule: terms.is_schedule,
+            replaces: false,
         });
         let count = records.len() as u64;
         let id = String::from_utf8_lossy(id).into();

@@ -131,7 +131,7 @@ impl Machine {
             // Of a stream that was just made.
             return Ok(machine);
         }
-        machine.next_consumer = reader.number()?;
+        machine.next_consumer = reader.sequence()?;
         machine.last_message_id = reader.bytes()?.into();
         machine.dedupe = Dedupe::load(&mut reader)?;
         machine.lifetimes = Lifetimes::load(&mut reader)?;

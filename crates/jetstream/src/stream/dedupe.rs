@@ -70,7 +70,7 @@ impl Dedupe {
         let mut dedupe = Self::default();
         for _ in 0..reader.count(3)? {
             let id = reader.bytes()?;
-            let sequence = reader.number()?;
+            let sequence = reader.sequence()?;
             dedupe.insert(id, sequence, reader.signed()?);
         }
         Ok(dedupe)

@@ -160,8 +160,9 @@ struct FastBatch {
     /// What the publisher allows.
     flow_max: u16,
     gap_ok: bool,
-    /// No more messages are taken; the end is told when all are stored.
-    is_ending: bool,
+    /// No more messages are taken. When all are stored the end is told here, to the one that asked for it, as it is where
+    /// messages are stored at once.
+    ending: Option<Box<[u8]>>,
     /// When the last message came, ns since 1970.
     touched: i64,
     _seat: Seat,
@@ -247,7 +248,7 @@ impl FastBatches {
         }
         let since = now.saturating_sub(IDLE_MAX);
         // One that is ending goes when its last message is stored.
-        self.open.retain(|_, batch| batch.touched > since || batch.is_ending && batch.pending > 0);
+        self.open.retain(|_, batch| batch.touched > since || batch.ending.is_some() && batch.pending > 0);
         let touched = self.open.values().map(|batch| batch.touched).min();
         self.review_at = touched.map(|touched| touched.max(since + 1).saturating_add(IDLE_MAX));
     }
@@ -260,7 +261,7 @@ impl FastBatches {
     /// Ends a batch as soon as all its messages are stored.
     fn end(&mut self, id: &[u8], answers: &mut Answers<'_>) {
         let Some(batch) = self.open.get_mut(id) else { return };
-        batch.is_ending = true;
+        batch.ending = Some(answers.reply.into());
         if batch.last == batch.stored {
             answers.done(id, batch);
             self.open.remove(id);
@@ -290,7 +291,7 @@ impl FastBatches {
     /// Whether a message is the next one of its batch, and what its end means.
     fn advance(&mut self, step: &Step<'_>, answers: &mut Answers<'_>) -> Verdict {
         let Some(batch) = self.open.get_mut(step.id) else { return Verdict::Answered };
-        if batch.is_ending {
+        if batch.ending.is_some() {
             // Its publisher waits for the end and will hear of it.
             return Verdict::Answered;
         }
@@ -309,7 +310,7 @@ impl FastBatches {
                 self.end(step.id, answers);
                 return Verdict::Answered;
             }
-            Operation::Commit => batch.is_ending = true,
+            Operation::Commit => batch.ending = Some(answers.reply.into()),
             Operation::Start | Operation::Append | Operation::Ping => {}
         }
         batch.last = step.sequence;
@@ -350,11 +351,14 @@ impl FastBatches {
         batch.stream_sequence = stream_sequence;
         batch.stored = logged.sequence;
         batch.catch_up();
-        if batch.is_ending && batch.last == batch.stored {
-            answers.done(&logged.id, batch);
-            self.open.remove(&logged.id);
-        } else {
-            batch.check_flow(open, answers);
+        match &batch.ending {
+            Some(reply) if batch.last == batch.stored => {
+                let acknowledgement = answers.acknowledgement;
+                let mut answers = Answers { acknowledgement, reply, out: &mut *answers.out };
+                answers.done(&logged.id, batch);
+                self.open.remove(&logged.id);
+            }
+            _ => drop(batch.check_flow(open, answers)),
         }
     }
 }
@@ -420,7 +424,7 @@ impl Machine {
             flow,
             flow_max: step.flow,
             gap_ok: step.gap_ok,
-            is_ending: false,
+            ending: None,
             touched: now,
             _seat: seat,
         };

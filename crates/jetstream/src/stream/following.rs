@@ -367,6 +367,7 @@ impl Machine {
             sequence: record.sequence,
             bytes,
             is_schedule: false,
+            replaces: false,
         };
         self.assigned = record.sequence;
         let after = After::Published { reply: Box::default(), extra: Extra::None };
@@ -433,7 +434,7 @@ impl Machine {
                 std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Malformed)
             };
             let key = (text()?, text()?, text()?);
-            known.insert(key, (reader.number()?, reader.number()?));
+            known.insert(key, (reader.sequence()?, reader.sequence()?));
         }
         for following in &mut self.following {
             if let Some((origin, next)) = known.get(&following.key()) {

@@ -28,12 +28,15 @@ pub(crate) struct Message {
     pub(crate) bytes: u64,
     /// It is a schedule.
     pub(crate) is_schedule: bool,
+    /// Another one goes when it is stored.
+    pub(crate) replaces: bool,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
     queue: VecDeque<Waiting>,
+    /// How many more will be stored then.
     messages: u64,
     bytes: u64,
     /// Number and last sequence by subject.
@@ -44,7 +47,7 @@ pub(crate) struct InFlight {
 impl InFlight {
     pub(crate) fn push(&mut self, waiting: Waiting) {
         if let Some(message) = &waiting.message {
-            self.messages += 1;
+            self.messages += u64::from(!message.replaces);
             self.bytes += message.bytes;
             match self.subjects.get_mut(&message.subject) {
                 Some((count, last)) => {
@@ -69,7 +72,7 @@ impl InFlight {
         }
         let waiting = self.queue.pop_front()?;
         if let Some(message) = &waiting.message {
-            self.messages -= 1;
+            self.messages -= u64::from(!message.replaces);
             self.bytes -= message.bytes;
             if let Some((count, _)) = self.subjects.get_mut(&message.subject) {
                 *count -= 1;

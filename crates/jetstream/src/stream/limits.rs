@@ -6,7 +6,7 @@ use super::{After, Machine};
 use crate::config::Discard;
 use crate::header::{self, name};
 use crate::outgoing::Publish;
-use crate::record::{self, Record, publish_flag};
+use crate::record::{self, NUMBER_MAX, Record, publish_flag};
 
 /// Which limits may have been reached.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,26 @@ pub(crate) enum Limit<'a> {
 
 /// Messages that one firing of the age timer removes, so that others get their turn.
 const EXPIRED_MAX: usize = 10_000;
+
+/// How far the messages are on their way out for their age.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Aging {
+    /// Those before are, or never will be.
+    from: u64,
+    /// No other was stored before, ns since 1970; `None` while there is none that is not the store's oldest.
+    since: Option<i64>,
+}
+
+impl Default for Aging {
+    fn default() -> Self {
+        Self { from: 0, since: Some(0) }
+    }
+}
+
+/// What has exactly its age is not too old yet.
+fn after(time: i64, age: i64) -> i64 {
+    time.saturating_add(age).saturating_add(1)
+}
 
 impl Machine {
     /// Removes the oldest messages until no limit is exceeded. Part of applying a record: the same on every replica.
@@ -63,68 +83,84 @@ impl Machine {
         }
     }
 
-    /// When a message becomes too old, if nothing happens before; ns since 1970.
+    /// When a message becomes too old, if nothing happens before; ns since 1970. None while the log refuses: the removals
+    /// would have to go there.
     pub(super) fn next_expiry(&self) -> Option<i64> {
-        let age = self.config.max_age;
-        // What has exactly its age is not too old yet.
-        let after = |time: i64, age: i64| time.saturating_add(age).saturating_add(1);
-        let by_age = (age > 0).then(|| self.store.oldest()).flatten().map(|(_, time)| after(time, age));
-        let by_lifetime = self.lifetimes.next().map(|(ends_at, _)| ends_at);
         let ids = self.dedupe.oldest().map(|time| after(time, self.config.duplicate_window));
         let (batches, fast) = (self.batches.next_review(), self.fast_batches.next_review());
+        let logs = self.failed.is_none();
+        let by_age = self.next_aged().filter(|_| logs);
+        let by_lifetime = self.lifetimes.next_end().filter(|_| logs);
         let timers = [by_age, by_lifetime, ids, batches, fast, self.schedules.next_due()];
         timers.into_iter().flatten().min()
+    }
+
+    fn next_aged(&self) -> Option<i64> {
+        let age = self.config.max_age;
+        let (oldest, time) = self.store.oldest().filter(|_| age > 0)?;
+        if oldest >= self.aging.from && !self.lifetimes.is_endless(oldest) {
+            return Some(after(time, age));
+        }
+        self.aging.since.map(|since| after(since, age))
     }
 
     /// Logs the removal of what has become too old.
     pub(super) fn expire(&mut self, now: i64, out: &mut dyn Publish) {
         self.dedupe.expire(now.saturating_sub(self.config.duplicate_window));
+        if self.failed.is_some() {
+            return;
+        }
         if self.config.max_age > 0 {
             self.expire_by_age(now.saturating_sub(self.config.max_age), now, out);
         }
-        let mut left = EXPIRED_MAX;
-        while let Some((ends_at, sequence)) = self.lifetimes.next() {
-            if ends_at > now || left == 0 {
-                break;
-            }
-            left -= 1;
-            // It is not looked at again while its removal is on its way.
-            self.lifetimes.remove(sequence);
+        for _ in 0..EXPIRED_MAX {
+            let Some(sequence) = self.lifetimes.take_ended(now) else { return };
             self.expire_one(sequence, now, out);
-        }
-        if left == 0 {
-            self.wants_turn = true;
         }
     }
 
     fn expire_by_age(&mut self, before: i64, now: i64, out: &mut dyn Publish) {
         let Ok(first) = self.store.sequence_at(before) else { return };
         let oldest = self.store.state().first_sequence;
-        if first <= oldest || self.expiring >= first {
-            return;
-        }
-        self.expiring = first;
+        let mut from = self.aging.from.max(oldest);
         let one_by_one = !self.lifetimes.is_empty() || self.config.subject_delete_marker_ttl > 0;
         if !one_by_one {
-            let _ = self.commit(&Record::Expire { first }, None, After::Nothing, now, out);
+            if from < first {
+                let _ = self.commit(&Record::Expire { first }, None, After::Nothing, now, out);
+                self.aging = Aging { from: first, since: None };
+            }
             return;
         }
-        let mut from = oldest;
+        let mut since = None;
         let mut left = EXPIRED_MAX;
         while let Ok(Some(sequence)) = self.store.next(&Filter::all(), from) {
-            if sequence >= first {
-                break;
-            }
             if left == 0 {
-                self.expiring = sequence;
-                self.wants_turn = true;
+                // The rest at once, when others had their turn.
+                since = Some(0);
                 break;
             }
-            from = sequence + 1;
             left -= 1;
-            if !self.lifetimes.contains(sequence) {
+            if self.lifetimes.is_endless(sequence) {
+                from = sequence + 1;
+            } else if sequence < first {
+                from = sequence + 1;
                 self.expire_one(sequence, now, out);
+            } else {
+                // Behind endless ones it is not the store's oldest, which tells its time without being read.
+                let message = if self.lifetimes.has_endless() { self.store.get(sequence) } else { Ok(None) };
+                since = message.ok().flatten().map(|message| message.timestamp);
+                break;
             }
+        }
+        self.aging = Aging { from, since };
+    }
+
+    /// A message is stored: it may be the one that becomes too old next.
+    pub(super) fn note_age(&mut self, sequence: u64, timestamp: i64) {
+        let is_next = self.aging.since.is_none() && self.config.max_age > 0;
+        if is_next && self.lifetimes.has_endless() && !self.lifetimes.is_endless(sequence) {
+            self.aging.since = Some(timestamp);
+            self.wants_turn = true;
         }
     }
 
@@ -158,6 +194,9 @@ impl Machine {
         header::append(&mut headers, name::TTL, ttl.as_bytes());
         header::append(&mut headers, name::ROLLUP, b"sub");
         let sequence = self.assigned + 1;
+        if sequence >= NUMBER_MAX {
+            return;
+        }
         let record = Record::Publish(record::Publish {
             flags: publish_flag::TTL | publish_flag::ROLLUP_SUBJECT | publish_flag::INTERNAL,
             sequence,
@@ -173,6 +212,7 @@ impl Machine {
             sequence,
             bytes,
             is_schedule: false,
+            replaces: false,
         };
         if self.commit(&record, Some(message), After::Nothing, now, out).is_ok() {
             self.assigned = self.assigned.max(sequence);

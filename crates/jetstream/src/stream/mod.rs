@@ -62,7 +62,7 @@ use dedupe::Dedupe;
 use fast_batch::FastBatches;
 use in_flight::{InFlight, Waiting};
 use lifetime::Lifetimes;
-use limits::Limit;
+use limits::{Aging, Limit};
 use schedules::Schedules;
 
 /// How records become durable.
@@ -203,8 +203,9 @@ pub struct Machine {
     random: u64,
     /// Position of the last record applied.
     applied: u64,
-    /// Messages before this sequence are on their way out for their age.
-    expiring: u64,
+    aging: Aging,
+    /// Messages that damage had cost when consumers last counted theirs.
+    lost: u64,
     /// Records applied since the last checkpoint, in bytes.
     unsaved_bytes: u64,
     /// The same for the checkpoint that is being written.
@@ -358,7 +359,8 @@ impl Machine {
             scratch: Vec::new(),
             random: parts.seed | 1,
             applied: 0,
-            expiring: 0,
+            aging: Aging::default(),
+            lost: 0,
             unsaved_bytes: 0,
             saving_bytes: 0,
             checkpointing: false,
@@ -501,7 +503,8 @@ impl Machine {
             }
         }
         self.assigned = self.store.state().last_sequence;
-        self.expiring = 0;
+        self.aging = Aging::default();
+        self.lifetimes.on_log_failed();
         self.counters.clear();
         self.schedules.on_log_failed();
         self.rewind_following();

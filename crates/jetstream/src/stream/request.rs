@@ -17,7 +17,7 @@ use crate::consumer::Consumer;
 use crate::json;
 use crate::nuid::Nuid;
 use crate::outgoing::{Outgoing, Publish};
-use crate::record::Record;
+use crate::record::{NUMBER_MAX, Record};
 use crate::timestamp::Timestamp;
 
 /// What a request is answered with when its record is applied.
@@ -102,7 +102,7 @@ impl Machine {
         if self.config.deny_purge {
             return Err(ErrorCode::StreamPurgeFailed.with("stream purge not permitted"));
         }
-        if request.seq > 0 && request.keep > 0 {
+        if request.seq > 0 && request.keep > 0 || request.seq > NUMBER_MAX {
             return Err(ErrorCode::BadRequest.into());
         }
         let record =

@@ -17,7 +17,7 @@ use crate::archive::{ArchiveError, ConsumerSnapshot, Entry};
 use crate::config::{Limits, Retention, StreamConfig};
 use crate::consumer::Consumer;
 use crate::header::{self, name};
-use crate::record::{self, publish_flag};
+use crate::record::{self, NUMBER_MAX, publish_flag};
 use crate::timestamp::Timestamp;
 use crate::ttl::{self, Ttl};
 
@@ -93,6 +93,9 @@ impl Restoring {
     pub fn take(&mut self, entry: Entry, now: i64) -> Result<(), RestoreError> {
         match (entry, &self.state) {
             (Entry::State(state), None) => {
+                if state.first_seq.max(state.last_seq) >= NUMBER_MAX {
+                    return Err(RestoreError::Unexpected("sequences out of range"));
+                }
                 self.machine.store.advance(state.first_seq.saturating_sub(1));
                 self.state = Some(*state);
                 Ok(())
@@ -275,7 +278,7 @@ impl Restoring {
         machine.assigned = machine.store.state().last_sequence;
         let before = machine.store.state().bytes as i64;
         if self.is_older {
-            machine.sweep_unwanted();
+            machine.sweep_unwanted(now, &mut Silence);
         }
         machine.enforce_limits(Limit::All, now, &mut Silence);
         machine.usage.change(machine.config.storage, machine.store.state().bytes as i64 - before);

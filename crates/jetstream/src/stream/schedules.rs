@@ -146,7 +146,7 @@ impl Schedules {
     pub(super) fn load(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let mut schedules = Self::default();
         for _ in 0..reader.count(3)? {
-            let (subject, sequence) = (reader.bytes()?, reader.number()?);
+            let (subject, sequence) = (reader.bytes()?, reader.sequence()?);
             schedules.insert(subject, sequence, reader.signed()?);
         }
         Ok(schedules)

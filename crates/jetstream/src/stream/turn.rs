@@ -49,6 +49,7 @@ impl Machine {
     /// Delivers what can be delivered, within the bounds of one turn. `disk` says whether the caller may wait for the disk.
     pub fn turn(&mut self, disk: bool, now: i64, out: &mut dyn Publish) -> Next {
         self.wants_turn = false;
+        self.review_lost();
         let mut budget = Budget { messages: TURN_MESSAGES_MAX, bytes: TURN_BYTES_MAX, disk };
         let mut next = Next::Idle;
         let ready: Vec<Arc<str>> = self
@@ -79,7 +80,18 @@ impl Machine {
             }
         }
         self.log_consumers(now, out);
+        self.review_lost();
         next
+    }
+
+    /// What is found to be damaged is never delivered, so nobody is to wait for it.
+    fn review_lost(&mut self) {
+        let lost = self.store.state().lost.messages;
+        if lost != self.lost {
+            self.lost = lost;
+            // A store that cannot count now will be asked again when it has lost more, or by the next restart.
+            self.consumers.values_mut().for_each(|consumer| drop(consumer.count_pending(&mut self.store)));
+        }
     }
 
     /// What was read from the disk is kept for the next turn.

@@ -19,7 +19,8 @@ use sonata_jetstream::api::request::{ConfigureStream, Purge};
 use sonata_jetstream::config::{Limits, StreamConfig};
 use sonata_jetstream::json::Mode;
 use sonata_jetstream::outgoing::{Interest, Log, Outgoing, Publish, Refused};
-use sonata_jetstream::stream::{Commit, Header, Incoming, Machine, Parts};
+use sonata_jetstream::record::Malformed;
+use sonata_jetstream::stream::{Commit, Header, Incoming, Machine, Next, Parts};
 use sonata_jetstream::timestamp::Timestamp;
 use sonata_jetstream::{duration, header};
 use sonata_store::{Filter, Finished, Options, Store};
@@ -29,11 +30,18 @@ pub const START: i64 = 1_767_225_600_000_000_000;
 
 const LANE: u64 = 7;
 
+/// More than anything in these tests needs.
+const TURNS_MAX: usize = 1000;
+
 /// See the module.
 pub struct World {
     pub machine: Machine,
     pub log: Arc<FakeLog>,
-    disk: Lying,
+    pub disk: Lying,
+    /// From the next restart on.
+    pub options: Options,
+    /// It was given records that nobody wrote: what is made of them need not be readable.
+    pub is_hostile: bool,
     config: StreamConfig,
     usage: Arc<Usage>,
     /// ns since 1970.
@@ -111,13 +119,28 @@ impl World {
     /// A new stream, from the JSON of a request to create one.
     pub fn new(config: &str) -> Self {
         let said = ConfigureStream::parse(config.as_bytes(), Mode::Strict).unwrap();
-        let config = said.config.create(&Limits::default(), false).unwrap();
+        Self::of(said.config.create(&Limits::default(), false).unwrap())
+    }
+
+    /// The same from a configuration that was checked.
+    pub fn of(config: StreamConfig) -> Self {
         let disk = Lying::new(1);
-        let store = Store::create(disk.disk(), "stream", options()).unwrap();
+        let options = Options { id: LANE, ..Options::default() };
+        let store = Store::create(disk.disk(), "stream", options.clone()).unwrap();
         let (log, usage) = (Arc::new(FakeLog::default()), Usage::new(-1, -1, None));
         let commit = Commit::Logged(log.clone());
         let machine = Machine::new(parts(config.clone(), store, commit, &usage)).unwrap();
-        Self { machine, log, disk, config, usage, now: START, said: Said::default() }
+        Self {
+            machine,
+            log,
+            disk,
+            options,
+            is_hostile: false,
+            config,
+            usage,
+            now: START,
+            said: Said::default(),
+        }
     }
 
     /// Publishes; `headers` are lines without their ends.
@@ -146,7 +169,8 @@ impl World {
                 *committed += 1;
                 (*committed as u64, record.clone())
             };
-            self.machine.committed(position, &record, self.now, &mut self.said).unwrap();
+            let applied = self.machine.committed(position, &record, self.now, &mut self.said);
+            assert!(applied.is_ok() || self.is_hostile, "a record of our own that cannot be read");
         }
     }
 
@@ -170,17 +194,41 @@ impl World {
 
     /// Time goes on; timers fire when they are due, and the log commits what comes of it.
     pub fn wait(&mut self, nanos: i64) {
+        self.wait_for(nanos, usize::MAX);
+    }
+
+    /// The same, but after so many timers the rest of the time goes by without any.
+    pub fn wait_for(&mut self, nanos: i64, timers_max: usize) {
         let until = self.now + nanos;
+        let mut left = timers_max;
         while let Some(due) = self.machine.next_timer(self.now).filter(|due| *due <= until) {
+            if left == 0 {
+                break;
+            }
+            left -= 1;
             let before = (due, self.log.len());
             self.now = self.now.max(due);
             self.machine.on_timer(self.now, &mut self.said);
-            self.machine.turn(true, self.now, &mut self.said);
-            self.commit_all();
+            self.settle();
             let after = self.machine.next_timer(self.now).map(|due| (due, self.log.len()));
             assert_ne!(after, Some(before), "a timer that changes nothing would fire for ever");
         }
         self.now = until;
+    }
+
+    /// The log commits and consumers deliver until nothing happens any more.
+    pub fn settle(&mut self) {
+        for turn in 0.. {
+            assert!(turn < TURNS_MAX, "turns without end");
+            self.commit_all();
+            let next = self.machine.turn(true, self.now, &mut self.said);
+            self.commit_all();
+            match next {
+                Next::Idle if !self.machine.take_turn_wish() => return,
+                Next::Idle | Next::More | Next::Disk => {}
+                Next::Read(work) => self.machine.warm(work.run()),
+            }
+        }
     }
 
     /// A checkpoint of what is applied becomes durable.
@@ -198,22 +246,41 @@ impl World {
     /// The server dies, and what the log has of its first `kept` records comes back.
     pub fn restart(&mut self, kept: usize) {
         let records: Vec<Vec<u8>> = self.log.records.lock().drain(..).take(kept).collect();
-        let opened = Store::open(self.disk.disk(), "stream", options()).unwrap();
-        if let Ok(header) = Header::load(&opened.state) {
+        let state = self.checkpointed();
+        let replayed = self.restart_with(records, &state);
+        assert!(replayed.is_ok() || self.is_hostile, "a record or state of our own that cannot be read");
+    }
+
+    /// The server starts with these records and this state of the last checkpoint.
+    pub fn restart_with(&mut self, records: Vec<Vec<u8>>, state: &[u8]) -> Result<(), Malformed> {
+        let opened = Store::open(self.disk.disk(), "stream", self.options.clone()).unwrap();
+        if let Ok(header) = Header::load(state) {
             self.config = header.config;
         }
         let parts = parts(self.config.clone(), opened.store, Commit::Memory, &self.usage);
-        self.machine = match opened.state.is_empty() {
+        self.machine = match state.is_empty() {
             true => Machine::new(parts).unwrap(),
-            false => Machine::restore(parts, opened.position, &opened.state).unwrap(),
+            false => Machine::restore(parts, opened.position, state)?,
         };
+        let mut replayed = Ok(());
         for (at, record) in records.iter().enumerate() {
-            self.machine.replay(at as u64 + 1, record, self.now).unwrap();
+            replayed = replayed.and(self.machine.replay(at as u64 + 1, record, self.now));
         }
         *self.log.committed.lock() = records.len();
         *self.log.records.lock() = records;
         self.machine.set_commit(Commit::Logged(self.log.clone()));
         self.machine.begin(self.now);
+        replayed
+    }
+
+    /// The state of the last checkpoint.
+    pub fn checkpointed(&self) -> Vec<u8> {
+        Store::open(self.disk.disk(), "stream", self.options.clone()).unwrap().state
+    }
+
+    /// What the log has.
+    pub fn records(&self) -> Vec<Vec<u8>> {
+        self.log.records.lock().clone()
     }
 
     /// Records that the log has committed.
@@ -330,10 +397,6 @@ impl World {
             other => panic!("{other} is no verb of a transcript"),
         }
     }
-}
-
-fn options() -> Options {
-    Options { id: LANE, ..Options::default() }
 }
 
 fn parts(config: StreamConfig, store: Store, commit: Commit, usage: &Arc<Usage>) -> Parts {

@@ -39,6 +39,8 @@ impl Store {
             place,
             number: self.ledger.highest + 1,
             previous: self.ledger.number,
+            is_first: !self.ledger.has_state && !state.is_empty(),
+            has_state: !state.is_empty(),
             dropped: self.ledger.dropped.len(),
             writings,
             synced,
@@ -75,6 +77,7 @@ impl Store {
         let release = std::mem::replace(&mut self.ledger.position, frozen.position);
         self.ledger.number = frozen.number;
         self.ledger.highest = frozen.number;
+        self.ledger.has_state = frozen.has_state;
         let later = self.ledger.dropped.split_off(frozen.dropped);
         let kept = std::mem::replace(&mut self.ledger.dropped, later);
         let doomed = std::mem::replace(&mut self.ledger.kept, kept);
@@ -89,6 +92,9 @@ pub(super) struct Freezing {
     place: Place,
     number: u64,
     previous: u64,
+    /// The first that has a state: it is written twice, since none before could stand in for it.
+    is_first: bool,
+    has_state: bool,
     dropped: usize,
     writings: Vec<Writing>,
     /// Files that may hold something unsynced, besides those of `writings`.
@@ -100,6 +106,7 @@ pub(super) struct Freezing {
 #[derive(Debug)]
 pub(super) struct Frozen {
     number: u64,
+    has_state: bool,
     position: u64,
     dropped: usize,
     written: Vec<Written>,
@@ -113,8 +120,8 @@ impl Freezing {
         let mut written = Vec::new();
         let mut unsynced = None;
         let result = self.write(&mut written, &mut unsynced);
-        let Self { number, dropped, .. } = self;
-        Frozen { number, position: self.image.position, dropped, written, unsynced, result }
+        let Self { number, has_state, dropped, .. } = self;
+        Frozen { number, has_state, position: self.image.position, dropped, written, unsynced, result }
     }
 
     fn write(&mut self, written: &mut Vec<Written>, unsynced: &mut Option<u64>) -> Result<(), Error> {
@@ -132,11 +139,20 @@ impl Freezing {
                 return Err(Error::disk(&place.segment(*number), error));
             }
         }
-        let name = place.checkpoint(self.number);
-        self.replace(&name).map_err(|error| Error::disk(&name, error))
+        self.replace()?;
+        if self.is_first {
+            (self.previous, self.number) = (self.number, self.number + 1);
+            self.replace()?;
+        }
+        Ok(())
     }
 
-    fn replace(&self, name: &str) -> io::Result<()> {
+    fn replace(&self) -> Result<(), Error> {
+        let name = self.place.checkpoint(self.number);
+        self.replace_as(&name).map_err(|error| Error::disk(&name, error))
+    }
+
+    fn replace_as(&self, name: &str) -> io::Result<()> {
         let Place { disk, folder, .. } = &self.place;
         let new = format!("{name}.new");
         let file = disk.open(&new, Open::Either)?;

@@ -93,6 +93,7 @@ impl Store {
                 (position, state) = (found.position, std::mem::take(&mut found.state));
                 store.ledger.number = number;
                 store.ledger.position = position;
+                store.ledger.has_state = !state.is_empty();
                 store.restore(found, &segments, &mut encryption)?;
             }
             None if !segments.is_empty() => store.salvage(&segments, &mut encryption)?,

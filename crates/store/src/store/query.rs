@@ -301,8 +301,8 @@ impl Store {
     }
 
     /// What would have to be read from the disk before [`Store::get`] of this sequence is answered from memory: at most
-    /// a table, and after it a block. If the same is missing again after [`Store::warm`], it cannot be read or kept:
-    /// ask the question itself, which says why.
+    /// a table, and after it a block. What a [`Load`] could not bring is not asked for twice: `None` then, and the question
+    /// itself says why.
     pub fn cold(&self, sequence: u64) -> Option<Load> {
         let (at, delta) = self.locate(sequence)?;
         let segment = &self.segments[at];
@@ -355,19 +355,21 @@ impl Store {
 
     fn load(&self, segment: &Segment, part: Part) -> Option<Load> {
         let place = self.shelf.place.clone()?;
-        Some(Load { place, file: segment.file.clone(), number: segment.number, part })
+        let load = Load { place, file: segment.file.clone(), number: segment.number, part };
+        (!self.shelf.is_unreadable(load.number, load.part.block())).then_some(load)
     }
 
-    /// Keeps what was loaded, within [`Options::cache_bytes_max`](crate::Options::cache_bytes_max). Of no effect if the
-    /// stream has moved on, or if nothing could be read: then the question itself meets the error.
+    /// Keeps what was loaded, within [`Options::cache_bytes_max`](crate::Options::cache_bytes_max), or that nothing could be
+    /// read: then the question itself meets the error. Of no effect if the stream has moved on.
     pub fn warm(&mut self, loaded: Loaded) {
         let number = loaded.number;
         let Some(segment) = self.segments.iter().find(|segment| segment.number == number) else { return };
         match (loaded.content, &segment.body) {
-            (Content::Table(table), Body::Sealed(_)) if !self.shelf.tables.contains(number) => {
+            (Some(Content::Table(table)), Body::Sealed(_)) if !self.shelf.tables.contains(number) => {
                 self.shelf.keep_table(number, table);
             }
-            (Content::Block(place, bytes), _) => self.shelf.keep_block(number, place, bytes),
+            (Some(Content::Block(place, bytes)), _) => self.shelf.keep_block(number, place, bytes),
+            (None, _) => self.shelf.note_unreadable(number, loaded.block),
             _ => {}
         }
     }
@@ -445,12 +447,21 @@ enum Part {
     Block(Block),
 }
 
+impl Part {
+    /// The place of the block; `None` for the table.
+    fn block(&self) -> Option<u64> {
+        match self {
+            Self::Table(_) => None,
+            Self::Block(block) => Some(block.place),
+        }
+    }
+}
+
 impl Load {
     /// Reads. Errors are left to whoever asks next under the lock.
     pub fn run(self) -> Loaded {
-        let number = self.number;
-        let content = self.read().unwrap_or(Content::Nothing);
-        Loaded { number, content }
+        let (number, block) = (self.number, self.part.block());
+        Loaded { number, block, content: self.read() }
     }
 
     fn read(self) -> Option<Content> {
@@ -471,12 +482,14 @@ impl Load {
 #[derive(Debug)]
 pub struct Loaded {
     number: u64,
-    content: Content,
+    /// As [`Part::block`].
+    block: Option<u64>,
+    /// `None` if nothing could be read.
+    content: Option<Content>,
 }
 
 #[derive(Debug)]
 enum Content {
     Table(Table),
     Block(u64, Bytes),
-    Nothing,
 }
