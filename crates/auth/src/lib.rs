@@ -5,8 +5,8 @@
 //! the [`Reason`](user::Reason) why there is none. Work that takes milliseconds on purpose (bcrypt) is never done
 //! inside a call that answers at once: it comes out as a [`SlowCheck`](user::SlowCheck) to be run elsewhere.
 //!
-//! What is absent: user JWTs, account resolvers and auth callout (operator mode); account limits; everything that
-//! happens after a connection is bound to its account.
+//! What is absent: where the tokens of accounts come from (a [`TokenJudge`](token::TokenJudge) knows), auth callout,
+//! account limits, and everything that happens after a connection is bound to its account.
 
 pub mod certificate;
 pub mod connection_type;
@@ -16,4 +16,5 @@ pub mod password;
 mod pattern;
 pub mod permission;
 pub mod response;
+pub mod token;
 pub mod user;

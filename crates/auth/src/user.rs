@@ -3,12 +3,14 @@
 //! [`Users`] is built once from plain data and never changes; a reload builds another. [`Users::authenticate`] takes
 //! what a client presented and answers with an [`Identity`] or a [`Reason`]. Ways of proof, in order: a trusted
 //! proxy's signature (which only adds to the others), nkey and signature, a certificate mapped to a user, user and
-//! password, and the single token or user of servers without a table.
+//! password, and the single token or user of servers without a table. Where operators are trusted there is one way
+//! only: a user's token, of which a [`TokenJudge`] decides.
 //!
 //! A leaf node listener with users of its own is another `Users`.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::certificate::{Candidate, PeerCertificate};
@@ -17,6 +19,7 @@ use crate::distinguished_name::DistinguishedName;
 use crate::nkey;
 use crate::password::{Comparison, Secret, SlowComparison};
 use crate::permission::Permissions;
+use crate::token::{TokenGrant, TokenJudge};
 
 /// Everything [`Users`] are made of.
 #[derive(Debug, Default, Clone)]
@@ -37,6 +40,8 @@ pub struct UsersConfig {
     pub trusted_proxies: Vec<String>,
     /// Whether clients without a user in the table must come through a trusted proxy.
     pub proxy_required: bool,
+    /// Who decides on tokens; none where no operator is trusted.
+    pub judge: Option<Arc<dyn TokenJudge>>,
 }
 
 /// A user with a name.
@@ -103,6 +108,8 @@ pub struct Credentials<'a> {
     pub nkey: &'a str,
     /// `sig` of CONNECT: the nonce signed with the nkey.
     pub sig: &'a str,
+    /// `jwt` of CONNECT: a user's token.
+    pub jwt: &'a str,
     /// `proxy_sig` of CONNECT: the nonce signed by a proxy.
     pub proxy_sig: &'a str,
     /// The nonce that was sent in INFO.
@@ -111,6 +118,8 @@ pub struct Credentials<'a> {
     pub certificate: Option<&'a PeerCertificate>,
     /// How the client is connected.
     pub connection_type: ConnectionType,
+    /// Where from; none from within the process.
+    pub source: Option<IpAddr>,
 }
 
 /// The table of users of a server, and the other ways in.
@@ -126,6 +135,7 @@ pub struct Users {
     certificate_mapping: ConnectionTypes,
     trusted_proxies: Vec<Arc<str>>,
     proxy_required: bool,
+    judge: Option<Arc<dyn TokenJudge>>,
     /// A bcrypt hash to compare with when there is no such user, so that the time taken does not tell.
     decoy: Option<Secret>,
 }
@@ -154,18 +164,49 @@ pub enum Outcome {
     Refused(Reason),
 }
 
-/// A password that is still to be compared with its hash.
-#[derive(Debug)]
-pub struct SlowCheck {
-    comparison: SlowComparison,
-    /// The outcome if the comparison succeeds.
-    outcome: Outcome,
+/// Work that leads to an outcome.
+pub struct SlowCheck(Work);
+
+enum Work {
+    /// A password is to be compared with its hash: a processor is busy for 60 ms or more.
+    Compare {
+        comparison: SlowComparison,
+        /// The outcome if the comparison succeeds.
+        outcome: Outcome,
+    },
+    /// Something is to be found: a disk or a network is waited for.
+    Find(Box<dyn FnOnce() -> Outcome + Send>),
 }
 
 impl SlowCheck {
-    /// Compares. Keeps a processor busy for 60 ms or more, so run it on a bounded pool of threads.
+    /// A check that waits for a disk or a network, within a bound of its own.
+    pub fn find(find: impl FnOnce() -> Outcome + Send + 'static) -> Self {
+        Self(Work::Find(Box::new(find)))
+    }
+
+    /// Whether it waits rather than computes, so that many may do so at the same time.
+    pub fn waits(&self) -> bool {
+        matches!(self.0, Work::Find(_))
+    }
+
+    /// Does the work. Blocks, so run it on a bounded pool of threads.
     pub fn run(self) -> Outcome {
-        if self.comparison.run() { self.outcome } else { Outcome::Refused(Reason::WrongPassword) }
+        match self.0 {
+            Work::Compare { comparison, outcome } => {
+                if comparison.run() {
+                    outcome
+                } else {
+                    Outcome::Refused(Reason::WrongPassword)
+                }
+            }
+            Work::Find(find) => find(),
+        }
+    }
+}
+
+impl fmt::Debug for SlowCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlowCheck").field("waits", &self.waits()).finish()
     }
 }
 
@@ -180,6 +221,8 @@ pub struct Identity {
     pub permissions: Option<Arc<Permissions>>,
     /// The public key of the trusted proxy that the client came through.
     pub proxy: Option<Arc<str>>,
+    /// What the user's token says, if there is one.
+    pub token: Option<Arc<TokenGrant>>,
 }
 
 /// The name of a user, as operators see it.
@@ -255,6 +298,34 @@ pub enum Reason {
     ProxyNotTrusted,
     /// The user must come through a trusted proxy.
     ProxyRequired,
+    /// A token is needed.
+    TokenMissing,
+    /// The token is not one of a user, its issuer has not signed it, or what it says makes no sense.
+    TokenInvalid,
+    /// The token holds no longer, or not yet.
+    TokenExpired,
+    /// The account of the user may have no users here.
+    AccountNotPinned,
+    /// The account of the user cannot be found.
+    AccountUnknown,
+    /// The account's token is not from somebody who is trusted, or holds no longer.
+    AccountNotTrusted,
+    /// The user's token is signed by somebody who may not sign for the account.
+    SignerUnknown,
+    /// The signing key says what its users may do, and the token says it too.
+    ScopedUserHasLimits,
+    /// What the signing key says cannot be filled in for this user.
+    TemplateInvalid,
+    /// The account's time is over.
+    AccountExpired,
+    /// The account's users must prove to have their keys.
+    BearerNotAllowed,
+    /// The account has revoked the token.
+    TokenRevoked,
+    /// The user may not come from there.
+    SourceNotAllowed,
+    /// The user may not come at this hour.
+    TimeNotAllowed,
 }
 
 impl Reason {
@@ -283,6 +354,20 @@ impl fmt::Display for Reason {
             Self::CertificateRequired => "user requires a client certificate",
             Self::ProxyNotTrusted => "proxy is not trusted",
             Self::ProxyRequired => "proxy connection required",
+            Self::TokenMissing => "authentication requires a user JWT",
+            Self::TokenInvalid => "user JWT not valid",
+            Self::TokenExpired => "user JWT no longer valid, or not yet",
+            Self::AccountNotPinned => "account not listed as operator pinned account",
+            Self::AccountUnknown => "account JWT lookup error",
+            Self::AccountNotTrusted => "account JWT not signed by trusted operator",
+            Self::SignerUnknown => "user JWT issuer is not known",
+            Self::ScopedUserHasLimits => "scoped users require no permissions or limits set",
+            Self::TemplateInvalid => "user JWT generated invalid permissions",
+            Self::AccountExpired => "account JWT has expired",
+            Self::BearerNotAllowed => "account does not allow bearer tokens",
+            Self::TokenRevoked => "user authentication revoked",
+            Self::SourceNotAllowed => "bad source address",
+            Self::TimeNotAllowed => "outside connect times",
         })
     }
 }
@@ -306,6 +391,7 @@ impl Users {
             certificate_mapping: config.certificate_mapping,
             trusted_proxies: config.trusted_proxies.into_iter().map(Arc::from).collect(),
             proxy_required: config.proxy_required,
+            judge: config.judge,
             decoy,
         }
     }
@@ -313,7 +399,11 @@ impl Users {
     /// Whether a client that connects in this way must present anything (or be the `no_auth_user`).
     pub fn is_required(&self, connection_type: ConnectionType) -> bool {
         let overridden = self.own_login(connection_type).is_some();
-        overridden || !self.named.is_empty() || !self.nkeys.is_empty() || self.login.single.is_some()
+        overridden
+            || self.judge.is_some()
+            || !self.named.is_empty()
+            || !self.nkeys.is_empty()
+            || self.login.single.is_some()
     }
 
     /// Who a client is that presents nothing.
@@ -328,7 +418,7 @@ impl Users {
 
     /// Whether INFO must hold a nonce, since something that clients may present is a signature of it.
     pub fn needs_nonce(&self) -> bool {
-        !self.nkeys.is_empty() || !self.trusted_proxies.is_empty()
+        self.judge.is_some() || !self.nkeys.is_empty() || !self.trusted_proxies.is_empty()
     }
 
     /// Whether a password is configured in plain text, which deserves a warning.
@@ -356,7 +446,11 @@ impl Users {
                 account: None,
                 permissions: None,
                 proxy,
+                token: None,
             });
+        }
+        if let Some(judge) = &self.judge {
+            return judge.judge(credentials, proxy);
         }
         match self.find(credentials) {
             Ok(Found::Nkey(nkey, grant)) => self.check_nkey(credentials, nkey, grant, proxy),
@@ -371,8 +465,9 @@ impl Users {
     /// Decides who a client is that `previous` has let in with these credentials. A password is not compared again
     /// with a hash that is configured as it was; anything else is decided as by [`Users::authenticate`].
     pub fn readmit(&self, previous: &Self, credentials: &Credentials<'_>) -> Check {
-        if let (Ok(Found::User(name, user)), Ok(Found::User(_, before))) =
-            (self.find(credentials), previous.find(credentials))
+        if self.judge.is_none()
+            && let (Ok(Found::User(name, user)), Ok(Found::User(_, before))) =
+                (self.find(credentials), previous.find(credentials))
             && user.password.is_bcrypt()
             && user.password.is_configured_as(&before.password)
             && let Ok(proxy) = self.check_proxy(credentials)
@@ -497,7 +592,7 @@ impl Users {
         if self.proxy_required && proxy.is_none() {
             return Check::refused(Reason::ProxyRequired);
         }
-        let identity = |user| Identity { user, account: None, permissions: None, proxy };
+        let identity = |user| Identity { user, account: None, permissions: None, proxy, token: None };
         match &self.login(credentials.connection_type).single {
             Some(SingleLogin::Token(token)) => {
                 Check::password(token, credentials.token, Outcome::Granted(identity(Name::Token)))
@@ -566,7 +661,7 @@ impl Grant {
             return Outcome::Refused(Reason::ProxyRequired);
         }
         let (account, permissions) = (self.account.clone(), self.permissions.clone());
-        Outcome::Granted(Identity { user, account, permissions, proxy })
+        Outcome::Granted(Identity { user, account, permissions, proxy, token: None })
     }
 }
 
@@ -584,7 +679,7 @@ impl Check {
         match configured.compare(presented) {
             Comparison::Equal(true) => Self::Decided(outcome),
             Comparison::Equal(false) => Self::refused(Reason::WrongPassword),
-            Comparison::Slow(comparison) => Self::Slow(SlowCheck { comparison, outcome }),
+            Comparison::Slow(comparison) => Self::Slow(SlowCheck(Work::Compare { comparison, outcome })),
         }
     }
 }

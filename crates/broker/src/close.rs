@@ -31,10 +31,11 @@ pub enum CloseReason {
     NoRespondersRequiresHeaders,
     ProxyNotTrusted,
     ProxyRequired,
+    Kicked,
 }
 
 impl CloseReason {
-    const ALL: [Self; 24] = [
+    const ALL: [Self; 25] = [
         Self::ClientClosed,
         Self::AuthenticationTimeout,
         Self::AuthenticationFailure,
@@ -59,6 +60,7 @@ impl CloseReason {
         Self::NoRespondersRequiresHeaders,
         Self::ProxyNotTrusted,
         Self::ProxyRequired,
+        Self::Kicked,
     ];
 
     /// The reason whose number this is.
@@ -107,6 +109,7 @@ impl fmt::Display for CloseReason {
             Self::NoRespondersRequiresHeaders => "No Responders Requires Headers",
             Self::ProxyNotTrusted => "Proxy Not Trusted",
             Self::ProxyRequired => "Proxy Required",
+            Self::Kicked => "Kicked",
         })
     }
 }

@@ -12,7 +12,9 @@ use std::task::Waker;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use parking_lot::Mutex;
+use sonata_auth::permission::Permissions;
 use sonata_auth::response::ResponseTracker;
+use sonata_auth::token::TokenGrant;
 
 use crate::close::CloseReason;
 use crate::outbound::{Outbound, Writing};
@@ -62,6 +64,8 @@ pub struct Profile {
     pub user: Box<str>,
     /// Account.
     pub account: Option<Arc<str>>,
+    /// What the user's token says, if there is one.
+    pub token: Option<Arc<TokenGrant>>,
 }
 
 /// Counters of a connection.
@@ -96,6 +100,8 @@ pub struct Connection {
     tracks_responses: AtomicBool,
     subscriptions: Mutex<SubscriptionTable>,
     profile: Mutex<Profile>,
+    /// What its user may do, to be told; the client itself asks its own copy.
+    permissions: Mutex<Option<Arc<Permissions>>>,
     /// Number of the [`CloseReason`]; 0 is open.
     close_reason: AtomicU8,
     headers: AtomicBool,
@@ -158,6 +164,7 @@ impl Connection {
             tracks_responses: AtomicBool::new(false),
             subscriptions: Mutex::default(),
             profile: Mutex::default(),
+            permissions: Mutex::default(),
             close_reason: AtomicU8::new(0),
             headers: AtomicBool::new(false),
             in_messages: AtomicU64::new(0),
@@ -212,6 +219,11 @@ impl Connection {
     /// What it says of itself.
     pub fn profile(&self) -> Profile {
         self.profile.lock().clone()
+    }
+
+    /// What its user may do; `None` is everything.
+    pub fn permissions(&self) -> Option<Arc<Permissions>> {
+        self.permissions.lock().clone()
     }
 
     /// Its counters.
@@ -447,6 +459,10 @@ impl Connection {
 
     pub(crate) fn set_profile(&self, profile: Profile) {
         *self.profile.lock() = profile;
+    }
+
+    pub(crate) fn set_permissions(&self, permissions: Option<Arc<Permissions>>) {
+        *self.permissions.lock() = permissions;
     }
 
     pub(crate) fn set_rtt_ns(&self, rtt_ns: u64) {

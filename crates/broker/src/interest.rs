@@ -29,6 +29,8 @@ pub struct Interest {
     hasher: FixedState,
     literal_count: AtomicUsize,
     wildcard_count: AtomicUsize,
+    /// Those of both that are services of the server itself: literal ones, and ones with wildcards.
+    service_counts: [AtomicUsize; 2],
     inserts: AtomicU64,
     removes: AtomicU64,
     searches: AtomicU64,
@@ -79,6 +81,8 @@ pub struct InterestCounts {
     pub literals: usize,
     /// Subscriptions with wildcards.
     pub wildcards: usize,
+    /// Subscriptions of the server's own services, which none of the others counts.
+    pub services: usize,
     /// Subscriptions made.
     pub inserts: u64,
     /// Subscriptions removed.
@@ -96,6 +100,7 @@ impl Interest {
             hasher: FixedState::with_seed(seed),
             literal_count: AtomicUsize::new(0),
             wildcard_count: AtomicUsize::new(0),
+            service_counts: Default::default(),
             inserts: AtomicU64::new(0),
             removes: AtomicU64::new(0),
             searches: AtomicU64::new(0),
@@ -156,9 +161,19 @@ impl Interest {
 
     /// Adds a subscription. Its subject must be valid.
     pub fn insert(&self, subscription: Arc<Subscription>) {
-        self.inserts.fetch_add(1, Ordering::Relaxed);
+        if let Some(services) = self.service_count(&subscription) {
+            services.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.inserts.fetch_add(1, Ordering::Relaxed);
+        }
         self.insert_silently(subscription.clone());
         self.notify(subscription.subject());
+    }
+
+    /// Where a subscription is counted if it is a service's.
+    fn service_count(&self, subscription: &Subscription) -> Option<&AtomicUsize> {
+        let kind = usize::from(has_wildcard(subscription.subject()));
+        subscription.service().map(|_| &self.service_counts[kind])
     }
 
     fn insert_silently(&self, subscription: Arc<Subscription>) {
@@ -190,8 +205,12 @@ impl Interest {
             self.literal_count.fetch_sub(usize::from(removed), Ordering::Relaxed);
             removed
         };
-        self.removes.fetch_add(u64::from(removed), Ordering::Relaxed);
         if removed {
+            if let Some(services) = self.service_count(subscription) {
+                services.fetch_sub(1, Ordering::Relaxed);
+            } else {
+                self.removes.fetch_add(1, Ordering::Relaxed);
+            }
             self.notify(subscription.subject());
         }
         removed
@@ -245,9 +264,12 @@ impl Interest {
 
     /// Sizes and counts.
     pub fn counts(&self) -> InterestCounts {
+        let [service_literals, service_wildcards] =
+            [0, 1].map(|kind: usize| self.service_counts[kind].load(Ordering::Relaxed));
         InterestCounts {
-            literals: self.literal_count.load(Ordering::Relaxed),
-            wildcards: self.wildcard_count.load(Ordering::Relaxed),
+            literals: self.literal_count.load(Ordering::Relaxed).saturating_sub(service_literals),
+            wildcards: self.wildcard_count.load(Ordering::Relaxed).saturating_sub(service_wildcards),
+            services: service_literals + service_wildcards,
             inserts: self.inserts.load(Ordering::Relaxed),
             removes: self.removes.load(Ordering::Relaxed),
             searches: self.searches.load(Ordering::Relaxed),

@@ -8,9 +8,11 @@
 //! The crate is pure: files and environment come through [`source::Source`], and nothing here opens a
 //! certificate, a socket or a clock.
 
+pub mod claimed;
 pub mod duration;
 pub mod flags;
 pub mod grammar;
+pub mod operator;
 pub mod options;
 pub mod problem;
 pub mod read;

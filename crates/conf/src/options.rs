@@ -8,6 +8,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sonata_jwt::claims::Claims;
+use sonata_jwt::operator::Operator as OperatorClaims;
 use sonata_subject::import::{ServiceSubjects, StreamSubjects};
 use sonata_subject::mapping::Mapping;
 
@@ -149,6 +151,21 @@ pub struct Options {
     /// Run without any system account.
     pub no_system_account: bool,
 
+    /// Operators whose accounts have the users. Never together with `accounts`, `users`, `nkeys` or `trusted_keys`.
+    pub operators: Vec<Operator>,
+    /// The same by key alone.
+    pub trusted_keys: Vec<String>,
+    /// Where the accounts' tokens are. Not `None` when there are operators.
+    pub resolver: Option<Resolver>,
+    /// TLS towards the resolver.
+    pub resolver_tls: Option<Tls>,
+    /// Accounts' tokens by public key, each one that its issuer has signed.
+    pub resolver_preload: BTreeMap<String, String>,
+    /// The only accounts that may have users here, and the system account.
+    pub resolver_pinned_accounts: Option<BTreeSet<String>>,
+    /// The token of those who present none.
+    pub default_sentinel: Option<Secret>,
+
     /// Directory for streams. `None`: a folder for temporary files, as in the original.
     pub store_dir: Option<PathBuf>,
     /// JetStream; `None`: off.
@@ -233,6 +250,56 @@ impl Default for AccountJetStream {
     }
 }
 
+/// An operator and the token that says so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Operator {
+    /// The token.
+    pub token: String,
+    /// What it says.
+    pub claims: Claims<OperatorClaims>,
+}
+
+/// Where the tokens of accounts are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Resolver {
+    /// Only those of `resolver_preload`.
+    Memory,
+    /// At this URL, which ends in a slash, followed by the account's key.
+    Url(String),
+    /// All of them in a directory.
+    Full(DirectoryResolver),
+    /// Those that were needed in a directory.
+    Cache(DirectoryResolver),
+}
+
+/// A directory of tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DirectoryResolver {
+    /// The directory.
+    pub directory: PathBuf,
+    /// What becomes of an account that is to be deleted.
+    pub removal: Removal,
+    /// Accounts at most; `None`: any number.
+    pub limit: Option<u64>,
+    /// Between comparisons with other servers. Default 1 minute.
+    pub interval: Duration,
+    /// After which a token is forgotten; `None`: when it expires.
+    pub ttl: Option<Duration>,
+    /// How long other servers are asked. Default 1.9 seconds.
+    pub timeout: Duration,
+}
+
+/// What becomes of an account that an operator wants to have deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It stays.
+    Refused,
+    /// Its file gets the ending `.deleted`.
+    Renamed,
+    /// Its file goes.
+    Deleted,
+}
+
 impl Default for Options {
     fn default() -> Self {
         Options {
@@ -293,6 +360,13 @@ impl Default for Options {
             no_auth_user: None,
             system_account: None,
             no_system_account: false,
+            operators: Vec::new(),
+            trusted_keys: Vec::new(),
+            resolver: None,
+            resolver_tls: None,
+            resolver_preload: BTreeMap::new(),
+            resolver_pinned_accounts: None,
+            default_sentinel: None,
             store_dir: None,
             jetstream: None,
         }

@@ -195,6 +195,8 @@ pub enum Invalid {
     TlsKey,
     /// HTTPS monitoring without certificates.
     HttpsWithoutTls,
+    /// Operators together with what they exclude, or without what they need; the sentence for the operator.
+    Operator(String),
 }
 
 impl fmt::Display for Invalid {
@@ -220,7 +222,7 @@ impl fmt::Display for Invalid {
             }
             Invalid::ClientAdvertise(value) => write!(f, "invalid ClientAdvertise value of {value}"),
             Invalid::NoSystemAccount => f.write_str("error resolving system account: account missing"),
-            Invalid::Domain(sentence) => f.write_str(sentence),
+            Invalid::Domain(sentence) | Invalid::Operator(sentence) => f.write_str(sentence),
             Invalid::JetStreamOnSystemAccount => {
                 f.write_str("Not allowed to enable JetStream on the system account")
             }

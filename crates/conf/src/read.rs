@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::authorization;
 use crate::duration;
 use crate::grammar::{self, Entry, Map, Place, Value};
+use crate::operator;
 use crate::options::Options;
 use crate::problem::{ConfigError, ProblemKind, Problems};
 use crate::source::Source;
@@ -25,11 +26,16 @@ pub fn read_file(path: &Path, source: &dyn Source, options: &mut Options) -> Res
     let map = grammar::parse_file(path, source).map_err(ConfigError::Grammar)?;
     options.config_file = Some(path.to_owned());
     options.config_digest = Some(grammar::digest(&map));
-    read_map(&map, path, options)
+    read_map(&map, path, source, options)
 }
 
 /// Reads a parsed file into `options`, as [`read_file`] does.
-pub fn read_map(map: &Map, file: &Path, options: &mut Options) -> Result<Problems, ConfigError> {
+pub fn read_map(
+    map: &Map,
+    file: &Path,
+    source: &dyn Source,
+    options: &mut Options,
+) -> Result<Problems, ConfigError> {
     let mut problems = Problems::default();
     if map.is_empty() {
         problems.warn(&Place::start_of(file), ProblemKind::EmptyConfig);
@@ -40,6 +46,7 @@ pub fn read_map(map: &Map, file: &Path, options: &mut Options) -> Result<Problem
             None => unknown(entry, &mut problems),
         }
     }
+    operator::read_operators(options, map, source, &mut problems);
     authorization::check_together(options, map, &mut problems);
     match problems.errors.is_empty() {
         true => Ok(problems),

@@ -89,6 +89,9 @@ pub struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.field == MOVING_RESOLVER {
+            return write!(f, "config reload does not support {MOVING_RESOLVER}");
+        }
         write!(f, "config reload not supported for {}", self.field)?;
         match &self.values {
             Some((old, new)) => write!(f, ": old={old}, new={new}"),
@@ -98,6 +101,9 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+/// The original has a sentence of its own for it.
+const MOVING_RESOLVER: &str = "moving to or from an account resolver";
 
 /// How an option behaves in a reload; one per row of the table.
 pub(crate) enum Reload {
@@ -285,6 +291,51 @@ pub(crate) fn system_account(old: &Options, new: &Options, comparison: &mut Comp
     if old.system_account_name() != new.system_account_name() {
         let shown = |options: &Options| options.system_account.clone().unwrap_or_default();
         comparison.refuse_difference("SystemAccount", shown(old), shown(new));
+    }
+}
+
+pub(crate) fn operators(old: &Options, new: &Options, comparison: &mut Comparison) {
+    if old.operators != new.operators {
+        comparison.refuse("TrustedOperators");
+    }
+}
+
+pub(crate) fn trusted_keys(old: &Options, new: &Options, comparison: &mut Comparison) {
+    let shown = |options: &Options| format!("[{}]", options.trusted_keys.join(" "));
+    comparison.refuse_difference("TrustedKeys", shown(old), shown(new));
+}
+
+/// Another one may be asked from now on, but not none.
+pub(crate) fn resolver(old: &Options, new: &Options, comparison: &mut Comparison) {
+    if old.resolver.is_some() != new.resolver.is_some() {
+        comparison.refuse(MOVING_RESOLVER);
+    }
+    accounts_differ(old.resolver != new.resolver, comparison);
+}
+
+pub(crate) fn resolver_tls(old: &Options, new: &Options, comparison: &mut Comparison) {
+    accounts_differ(old.resolver_tls != new.resolver_tls, comparison);
+}
+
+pub(crate) fn resolver_preload(old: &Options, new: &Options, comparison: &mut Comparison) {
+    accounts_differ(old.resolver_preload != new.resolver_preload, comparison);
+}
+
+pub(crate) fn resolver_pinned_accounts(old: &Options, new: &Options, comparison: &mut Comparison) {
+    accounts_differ(old.resolver_pinned_accounts != new.resolver_pinned_accounts, comparison);
+}
+
+fn accounts_differ(differ: bool, comparison: &mut Comparison) {
+    if differ {
+        comparison.change("accounts", Apply::Authorization, "Reloaded: accounts");
+    }
+}
+
+pub(crate) fn default_sentinel(old: &Options, new: &Options, comparison: &mut Comparison) {
+    if old.default_sentinel != new.default_sentinel {
+        // The original shows it, and with it whoever reads the log gets in.
+        let log = "Reloaded: default_sentinel = [REDACTED]";
+        comparison.change("default_sentinel", Apply::Authorization, log);
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use sonata_jwt::share::{self, ShareKind};
 use sonata_subject::import::{ServiceSubjects, StreamSubjects};
 use sonata_subject::mapping::{Mapping, MappingError};
 use sonata_subject::{classify, has_wildcard, is_literal, is_subset, overlaps};
@@ -28,6 +29,8 @@ pub(crate) struct Wish {
     subject: String,
     local: Local,
     what: Wanted,
+    /// It was shown that the exporter allows it.
+    activated: bool,
 }
 
 /// What the importer calls it.
@@ -44,6 +47,23 @@ enum Wanted {
 }
 
 impl Wish {
+    /// An import as an account's token has it.
+    pub(crate) fn said(importer: usize, said: &share::Import, kind: ShareKind, activated: bool) -> Self {
+        let local = match (kind, said.local_subject.as_str(), said.to.as_str()) {
+            (_, "", "") => Local::Same,
+            (ShareKind::Stream, "", prefix) => Local::Prefix(prefix.to_owned()),
+            // Under the older way to write it the two subjects of a service change places.
+            (ShareKind::Service, "", _) => Local::To(said.subject.clone()),
+            (_, local, _) => Local::To(local.to_owned()),
+        };
+        let what = match kind {
+            ShareKind::Stream => Wanted::Stream { allow_trace: said.allow_trace },
+            ShareKind::Service => Wanted::Service { share: said.share },
+        };
+        let (exporter, subject) = (said.account.clone(), said.exported_subject().to_owned());
+        Self { importer, exporter, subject, local, what, activated }
+    }
+
     fn local(&self) -> String {
         match &self.local {
             Local::Same => self.subject.clone(),
@@ -337,7 +357,7 @@ fn read_import(importer: usize, item: &Entry, problems: &mut Problems) -> Option
         }
         (None, None) => Local::Same,
     };
-    Some(Wish { importer, exporter, subject, local, what })
+    Some(Wish { importer, exporter, subject, local, what, activated: false })
 }
 
 /// Account and subject.
@@ -540,7 +560,7 @@ fn exports_service(account: &Account, subject: &str) -> bool {
 }
 
 /// The import, if the exporter allows it and it leads in no circle.
-fn grant(accounts: &[Account], exporter: usize, wish: &Wish) -> Result<Import, String> {
+pub(crate) fn grant(accounts: &[Account], exporter: usize, wish: &Wish) -> Result<Import, String> {
     let importer = &accounts[wish.importer];
     let account = wish.exporter.clone();
     let (exported, local) = (wish.subject.as_str(), wish.local());
@@ -555,7 +575,7 @@ fn grant(accounts: &[Account], exporter: usize, wish: &Wish) -> Result<Import, S
             if !is_subject(exported) || !is_subject(&local) {
                 return Err("invalid subject".into());
             }
-            if !is_authorized(&accounts[exporter], &importer.name, exported, true) {
+            if !wish.activated && !is_authorized(&accounts[exporter], &importer.name, exported, true) {
                 return Err("service import not authorized".into());
             }
             let subjects = ServiceSubjects::new(exported, &local)
@@ -574,7 +594,7 @@ fn grant(accounts: &[Account], exporter: usize, wish: &Wish) -> Result<Import, S
             Ok(Import { account, what: Imported::Service { subjects, share } })
         }
         Wanted::Stream { allow_trace } => {
-            if !is_authorized(&accounts[exporter], &importer.name, exported, false) {
+            if !wish.activated && !is_authorized(&accounts[exporter], &importer.name, exported, false) {
                 return Err("stream import not authorized".into());
             }
             if let Local::Prefix(prefix) = &wish.local

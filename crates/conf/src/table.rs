@@ -13,7 +13,7 @@ use crate::grammar::{Entry, Value};
 use crate::options::{Options, WriteTimeout};
 use crate::problem::Problems;
 use crate::reload::{Apply, Reload};
-use crate::{accounts, authorization, duration, jetstream, read, sharing, tls};
+use crate::{accounts, authorization, duration, jetstream, operator, read, sharing, tls};
 
 /// One option.
 pub struct Row {
@@ -59,6 +59,9 @@ pub fn find(key: &str) -> Option<&'static Row> {
 
 /// The reader of options that are not built: an error, unless the value says "off".
 const NOT_BUILT: Reader = |_, entry, problems| read::not_supported(entry, problems);
+
+/// The reader of options that name files: [`read::read_map`] reads them when it has seen all others.
+const READ_WITH_FILES: Reader = |_, _, _| {};
 
 /// A reader that puts what `$reader` makes of the entry into a field.
 macro_rules! field {
@@ -263,6 +266,20 @@ pub static ROWS: &[Row] = &[
         Reload::Special(crate::reload::system_account)),
     row!("no_system_account" | "no_system" | "no_sys_acc", "bool", "false", "Run without a system account.",
         field!(no_system_account, read::boolean), fixed("NoSystemAccount", |o| o.no_system_account.to_string())),
+    row!("operator" | "operators" | "roots" | "root" | "root_operators" | "root_operator", "JWT or file, or a list", "",
+        "Operators whose accounts have the users.", READ_WITH_FILES, Reload::Special(crate::reload::operators)),
+    row!("trusted_keys" | "trusted", "nkey or list", "", "Keys of such operators.", operator::read_trusted_keys,
+        Reload::Special(crate::reload::trusted_keys)),
+    row!("resolver" | "account_resolver" | "accounts_resolver", "MEMORY, URL(…) or block", "",
+        "Where the accounts' JWTs are.", operator::read_resolver, Reload::Special(crate::reload::resolver)),
+    row!("resolver_tls", "block", "", "TLS towards the resolver.", tls::read_resolver,
+        Reload::Special(crate::reload::resolver_tls)),
+    row!("resolver_preload", "map of JWTs", "", "JWTs of accounts by their keys.", operator::read_preload,
+        Reload::Special(crate::reload::resolver_preload)),
+    row!("resolver_pinned_accounts", "nkey or list", "any", "The only accounts that may have users.", operator::read_pinned,
+        Reload::Special(crate::reload::resolver_pinned_accounts)),
+    row!("default_sentinel", "bearer JWT", "", "Who those are that present no JWT.", operator::read_sentinel,
+        Reload::Special(crate::reload::default_sentinel)),
     row!("store_dir" | "storedir", "path", "", "Directory for streams.", jetstream::read_store_dir,
         Reload::ElsewhereInTable),
     row!("jetstream", "bool or block", "disabled", "Streams.", jetstream::read,
@@ -274,14 +291,6 @@ pub static ROWS: &[Row] = &[
     not_built!("websocket" | "ws", "block", "Clients over WebSocket."),
     not_built!("mqtt", "block", "Clients that speak MQTT."),
     not_built!("default_js_domain", "map", "JetStream domains of accounts."),
-    not_built!("default_sentinel", "JWT", "Bearer of connections without credentials."),
-    not_built!("operator" | "operators" | "roots" | "root" | "root_operators" | "root_operator", "JWT or file",
-        "Operators whose accounts are trusted."),
-    not_built!("trusted_keys" | "trusted", "list of nkeys", "Operators' keys."),
-    not_built!("resolver" | "account_resolver" | "accounts_resolver", "string or block", "Where accounts' JWTs are."),
-    not_built!("resolver_tls", "block", "TLS towards the resolver."),
-    not_built!("resolver_preload", "map", "Accounts' JWTs."),
-    not_built!("resolver_pinned_accounts", "list", "Accounts known to the resolver."),
     row!("proxies", "block", "", "Trusted proxies.", authorization::read_proxies,
         Reload::Special(crate::reload::proxies)),
     not_built!("ocsp", "bool or block", "Stapling of certificate states."),

@@ -13,7 +13,20 @@ use crate::read;
 
 /// Reads the block into `options.tls`.
 pub(crate) fn read(options: &mut Options, entry: &Entry, problems: &mut Problems) {
-    let Some(map) = read::map(entry, problems) else { return };
+    if let Some(tls) = block(entry, problems) {
+        options.tls = Some(tls);
+    }
+}
+
+/// Reads the block into `options.resolver_tls`.
+pub(crate) fn read_resolver(options: &mut Options, entry: &Entry, problems: &mut Problems) {
+    if let Some(tls) = block(entry, problems) {
+        options.resolver_tls = Some(tls);
+    }
+}
+
+fn block(entry: &Entry, problems: &mut Problems) -> Option<Tls> {
+    let map = read::map(entry, problems)?;
     let mut tls = Tls::default();
     let (mut cert_file, mut key_file) = (None, None);
     let mut certs = None;
@@ -96,7 +109,7 @@ pub(crate) fn read(options: &mut Options, entry: &Entry, problems: &mut Problems
             read::invalid(entry, sentence, problems);
         }
     }
-    options.tls = Some(tls);
+    Some(tls)
 }
 
 fn path(entry: &Entry, problems: &mut Problems) -> Option<PathBuf> {

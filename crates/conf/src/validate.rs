@@ -2,6 +2,7 @@
 
 use crate::duration;
 use crate::jetstream;
+use crate::operator;
 use crate::options::{GLOBAL_ACCOUNT, Options};
 use crate::problem::Invalid;
 use crate::read::split_host_port;
@@ -21,6 +22,7 @@ pub(crate) fn check(options: &Options) -> Result<(), Invalid> {
     if options.server_name.as_ref().is_some_and(|name| name.contains(' ')) {
         return Err(Invalid::ServerName);
     }
+    operator::check(options)?;
     check_no_auth_user(options)?;
     check_system_account(options)?;
     if let Some(fault) =
@@ -56,6 +58,10 @@ fn check_no_auth_user(options: &Options) -> Result<(), Invalid> {
 fn check_system_account(options: &Options) -> Result<(), Invalid> {
     let Some(name) = options.system_account.as_deref() else { return Ok(()) };
     // Named here, even `$SYS` must be among the accounts.
+    if options.has_operators() {
+        // Whether the resolver has it is seen when the server starts.
+        return Ok(());
+    }
     let known = name == GLOBAL_ACCOUNT || options.accounts.iter().any(|account| account.name == name);
     if known { Ok(()) } else { Err(Invalid::NoSystemAccount) }
 }

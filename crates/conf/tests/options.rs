@@ -40,6 +40,7 @@ fn files_give_the_expected_options_and_problems() {
 /// Files that the original takes though this server does not, and why.
 const MORE_STRICT: &[(&str, &str)] = &[
     ("error_negative", "the original has no limit for negative sizes, or one that nothing can keep"),
+    ("warning_resolver_unknown", "the original does not look at what it does not know in a resolver block"),
     ("error_jetstream_previous_key", "the original goes on in the clear with what was encrypted"),
 ];
 

@@ -132,7 +132,7 @@ fn check(text: &str) {
             assert_eq!(first, second);
             assert_eq!(digest(first), digest(second));
             let mut options = Options::default();
-            let _ = read_map(first, path, &mut options);
+            let _ = read_map(first, path, &source, &mut options);
         }
         (Err(first), Err(second)) => assert_eq!(first.to_string(), second.to_string()),
         _ => panic!("{text:?} was read once and not again"),

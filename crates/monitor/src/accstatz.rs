@@ -63,9 +63,19 @@ pub struct Volume {
     pub bytes: u64,
 }
 
+/// What is asked for.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct AccstatzOptions {
+    /// Only these accounts; empty is all.
+    pub accounts: Vec<String>,
+    /// Accounts without connections as well.
+    pub unused: bool,
+}
+
 /// Answers `/accstatz`: accounts that have connections, or all.
-pub fn accstatz(view: &dyn ServerView, unused: bool) -> Accstatz {
+pub fn accstatz(view: &dyn ServerView, options: &AccstatzOptions) -> Accstatz {
     let mut account_statz = view.account_stats();
-    account_statz.retain(|account| unused || account.total_conns > 0);
+    let wanted = |name: &String| options.accounts.is_empty() || options.accounts.contains(name);
+    account_statz.retain(|account| (options.unused || account.total_conns > 0) && wanted(&account.acc));
     Accstatz { server_id: view.server_id(), now: view.now(), account_statz }
 }

@@ -40,6 +40,8 @@ pub struct ConnzOptions {
     pub account: String,
     /// Only connections of this MQTT client; empty is all.
     pub mqtt_client: String,
+    /// Only connections with a subscription that overlaps this subject; empty is all. Closed ones always count.
+    pub subject: String,
 }
 
 impl ConnzOptions {
@@ -58,7 +60,7 @@ impl ConnzOptions {
         let limit = query.integer("limit")?;
         let cid = Some(query.unsigned("cid")?).filter(|cid| *cid > 0);
         let state = ConnectionState::from_query(query)?;
-        let sort = SortBy::from_query(query, state)?;
+        let sort = SortBy::named(query.text("sort"), state)?;
         let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(Self::LIMIT_DEFAULT);
         Ok(Self {
             sort,
@@ -71,6 +73,7 @@ impl ConnzOptions {
             user: query.text("user").into(),
             account: query.text("acc").into(),
             mqtt_client: query.text("mqtt_client").into(),
+            subject: String::new(),
         })
     }
 }
@@ -88,6 +91,7 @@ impl Default for ConnzOptions {
             user: String::new(),
             account: String::new(),
             mqtt_client: String::new(),
+            subject: String::new(),
         }
     }
 }
@@ -102,6 +106,8 @@ pub enum ConnectionState {
     Closed,
     /// Both.
     Any,
+    /// None: a state was asked for that there is not.
+    Neither,
 }
 
 impl ConnectionState {
@@ -179,8 +185,12 @@ impl SortBy {
         ("rtt", Self::Rtt),
     ];
 
-    fn from_query(query: &Query, state: ConnectionState) -> Result<Self, BadQuery> {
-        let text = query.text("sort");
+    /// The order of that name; empty is by identifier.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or connections of the state do not have it.
+    pub(crate) fn named(text: &str, state: ConnectionState) -> Result<Self, BadQuery> {
         if text.is_empty() {
             return Ok(Self::Cid);
         }
@@ -309,9 +319,18 @@ pub struct Connection {
     /// Subscriptions, if asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub subscriptions_list_detail: Vec<Subscription>,
+    /// The token by which the user came, unless it alone is enough to come in; shown with `auth` only.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub jwt: String,
+    /// The key that has signed the token; shown with `auth` only.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub issuer_key: String,
     /// What the account calls itself; shown with `auth` only.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name_tag: String,
+    /// The user's tags; shown with `auth` only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// The identifier of an MQTT client.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mqtt_client: String,
@@ -379,7 +398,10 @@ pub struct Connz {
 /// Answers `/connz`. Connections that are equal in the order asked for are in the order of their identifiers.
 pub fn connz(view: &dyn ServerView, options: &ConnzOptions) -> Connz {
     let now = view.now();
-    let (total, selected) = select(view, options, now);
+    let (total, mut selected) = select(view, options, now);
+    if !options.subject.is_empty() {
+        selected.retain(|cid| is_subscribed(view, *cid, &options.subject));
+    }
     let page = selected.into_iter().skip(options.offset).take(options.limit);
     // A connection that was forgotten in between is not on the page.
     let connections: Vec<Connection> = page
@@ -399,6 +421,14 @@ pub fn connz(view: &dyn ServerView, options: &ConnzOptions) -> Connz {
         limit: options.limit,
         connections,
     }
+}
+
+/// Whether a connection listens to anything that a subject, which may have wildcards, overlaps; a closed one always.
+fn is_subscribed(view: &dyn ServerView, cid: u64, subject: &str) -> bool {
+    let overlaps = |listed: &String| sonata_subject::overlaps(listed.as_bytes(), subject.as_bytes());
+    view.connection(cid, SubscriptionList::Subjects).is_some_and(|connection| {
+        connection.stop.is_some() || connection.subscriptions_list.iter().any(overlaps)
+    })
 }
 
 /// How many connections there are before filters, and the identifiers of those after, in order.
@@ -467,7 +497,10 @@ fn anonymous(connection: Connection) -> Connection {
         tls_peer_certs: Vec::new(),
         authorized_user: String::new(),
         account: String::new(),
+        jwt: String::new(),
+        issuer_key: String::new(),
         name_tag: String::new(),
+        tags: Vec::new(),
         ..connection
     }
 }

@@ -7,6 +7,7 @@
 use serde::Serialize;
 
 use crate::jetstream::{ConsumersOf, Damage, JetStreamView};
+use crate::json::is_default;
 use crate::query::{BadQuery, Query, quoted};
 use crate::view::ServerView;
 
@@ -18,6 +19,9 @@ const DAMAGE_MAX: usize = 100;
 pub struct Healthz {
     /// `ok`, `unavailable` or `error`.
     pub status: &'static str,
+    /// The status of the HTTP response, where there is no such response; 0 is left out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub status_code: u16,
     /// What is wrong, unless details are asked for.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub error: String,
@@ -49,13 +53,44 @@ pub struct Ailment {
 }
 
 /// What a probe asks for.
-struct Asked<'a> {
-    account: &'a str,
-    stream: &'a str,
-    consumer: &'a str,
-    enabled_only: bool,
-    server_only: bool,
-    meta_only: bool,
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct HealthzOptions {
+    /// Only what concerns this account; empty is all.
+    pub account: String,
+    /// Only this stream of the account; empty is all.
+    pub stream: String,
+    /// Only this consumer of the stream; empty is all.
+    pub consumer: String,
+    /// Only whether JetStream is on.
+    pub enabled_only: bool,
+    /// Nothing about accounts and streams.
+    pub server_only: bool,
+    /// Nothing about what streams hold.
+    pub meta_only: bool,
+    /// Tell all that is wrong, each with its kind.
+    pub details: bool,
+}
+
+impl HealthzOptions {
+    /// Reads a query.
+    ///
+    /// # Errors
+    ///
+    /// The first value that cannot be read.
+    pub fn from_query(query: &Query) -> Result<Self, BadQuery> {
+        // The first is an old name of the second.
+        let enabled_only = query.boolean("js-enabled")?;
+        let enabled_only = query.boolean("js-enabled-only")? || enabled_only;
+        Ok(Self {
+            enabled_only,
+            server_only: query.boolean("js-server-only")?,
+            meta_only: query.boolean("js-meta-only")?,
+            details: query.boolean("details")?,
+            account: query.text("account").into(),
+            stream: query.text("stream").into(),
+            consumer: query.text("consumer").into(),
+        })
+    }
 }
 
 /// What is wrong, and how bad that is.
@@ -67,30 +102,20 @@ struct Diagnosis {
 }
 
 /// Answers `/healthz`.
-///
-/// # Errors
-///
-/// The first value that cannot be read.
-pub fn healthz(view: &dyn ServerView, query: &Query) -> Result<Healthz, BadQuery> {
-    // The first is an old name of the second.
-    let enabled_only = query.boolean("js-enabled")?;
-    let enabled_only = query.boolean("js-enabled-only")? || enabled_only;
-    let asked = Asked {
-        account: query.text("account"),
-        stream: query.text("stream"),
-        consumer: query.text("consumer"),
-        enabled_only,
-        server_only: query.boolean("js-server-only")?,
-        meta_only: query.boolean("js-meta-only")?,
-    };
-    let details = query.boolean("details")?;
-    Ok(match diagnose(view, &asked) {
-        Ok(()) => Healthz { status: "ok", error: String::new(), errors: Vec::new(), http_status: 200 },
-        Err(diagnosis) => diagnosis.tell(details),
-    })
+pub fn healthz(view: &dyn ServerView, options: &HealthzOptions) -> Healthz {
+    match diagnose(view, options) {
+        Ok(()) => Healthz {
+            status: "ok",
+            status_code: 0,
+            error: String::new(),
+            errors: Vec::new(),
+            http_status: 200,
+        },
+        Err(diagnosis) => diagnosis.tell(options.details),
+    }
 }
 
-fn diagnose(view: &dyn ServerView, asked: &Asked<'_>) -> Result<(), Diagnosis> {
+fn diagnose(view: &dyn ServerView, asked: &HealthzOptions) -> Result<(), Diagnosis> {
     let missing = |name: &str, check: &str| {
         let error = format!("{} must not be empty when checking {check} health", quoted(name));
         Err(Diagnosis::error(400, Ailment { kind: "BAD_REQUEST", error, ..Ailment::default() }))
@@ -123,10 +148,10 @@ fn diagnose(view: &dyn ServerView, asked: &Asked<'_>) -> Result<(), Diagnosis> {
     asked.check_damage(jetstream)
 }
 
-impl Asked<'_> {
+impl HealthzOptions {
     /// Whether there is what is asked about.
     fn check_existence(&self, jetstream: &dyn JetStreamView) -> Result<(), Diagnosis> {
-        let Self { account, stream, consumer, .. } = *self;
+        let Self { account, stream, consumer, .. } = self;
         let not_found = |kind: &'static str, error: String| {
             let named =
                 |kinds: &[&str], name: &str| if kinds.contains(&kind) { name.into() } else { String::new() };
@@ -171,7 +196,7 @@ impl Asked<'_> {
     /// Whether what is asked about is whole.
     fn check_damage(&self, jetstream: &dyn JetStreamView) -> Result<(), Diagnosis> {
         let named = |name: &'_ str| (!name.is_empty()).then(|| name.to_owned());
-        let (account, stream) = (named(self.account), named(self.stream));
+        let (account, stream) = (named(&self.account), named(&self.stream));
         let damage = jetstream.damage(account.as_deref(), stream.as_deref(), DAMAGE_MAX);
         if damage.is_empty() {
             return Ok(());
@@ -213,9 +238,15 @@ impl Diagnosis {
     fn tell(self, details: bool) -> Healthz {
         let Self { http_status, status, ailments } = self;
         if details {
-            return Healthz { status: "error", error: String::new(), errors: ailments, http_status };
+            return Healthz {
+                status: "error",
+                status_code: 0,
+                error: String::new(),
+                errors: ailments,
+                http_status,
+            };
         }
         let first = ailments.into_iter().next().unwrap_or_default();
-        Healthz { status, error: first.error, errors: Vec::new(), http_status }
+        Healthz { status, status_code: 0, error: first.error, errors: Vec::new(), http_status }
     }
 }

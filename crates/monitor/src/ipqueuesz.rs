@@ -18,15 +18,29 @@ pub struct QueueLength {
     pub in_progress: u64,
 }
 
+/// What is asked for.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct IpqueueszOptions {
+    /// Empty queues as well.
+    pub all: bool,
+    /// Only queues whose names contain this.
+    pub filter: String,
+}
+
+impl IpqueueszOptions {
+    /// Reads a query.
+    ///
+    /// # Errors
+    ///
+    /// The first value that cannot be read.
+    pub fn from_query(query: &Query) -> Result<Self, BadQuery> {
+        Ok(Self { all: query.boolean("all")?, filter: query.text("queues").into() })
+    }
+}
+
 /// Answers `/ipqueuesz`: queues that are not empty, or all, by name.
-///
-/// # Errors
-///
-/// The first value that cannot be read.
-pub fn ipqueuesz(view: &dyn ServerView, query: &Query) -> Result<BTreeMap<String, QueueLength>, BadQuery> {
-    let all = query.boolean("all")?;
-    let wanted = query.text("queues");
+pub fn ipqueuesz(view: &dyn ServerView, options: &IpqueueszOptions) -> BTreeMap<String, QueueLength> {
     let mut queues = view.queues();
-    queues.retain(|name, queue| (all || !is_default(queue)) && name.contains(wanted));
-    Ok(queues)
+    queues.retain(|name, queue| (options.all || !is_default(queue)) && name.contains(&options.filter));
+    queues
 }

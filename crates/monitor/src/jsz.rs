@@ -44,7 +44,7 @@ pub struct Jsz {
 
 /// An account.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
-struct AccountDetail {
+pub struct AccountDetail {
     name: String,
     id: String,
     #[serde(flatten)]
@@ -73,42 +73,53 @@ struct StreamDetail {
 }
 
 /// How much is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Wanted {
-    account: String,
-    accounts: bool,
-    streams: bool,
-    consumers: bool,
-    direct_consumers: bool,
-    config: bool,
-    raft: bool,
-    leader_only: bool,
-    offset: usize,
-    limit: usize,
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct JszOptions {
+    /// Only this account; empty is all.
+    pub account: String,
+    /// Show accounts.
+    pub accounts: bool,
+    /// Show streams, which shows accounts.
+    pub streams: bool,
+    /// Show the consumers of clients, which shows streams.
+    pub consumers: bool,
+    /// Show the consumers of servers.
+    pub direct_consumers: bool,
+    /// Show configurations.
+    pub config: bool,
+    /// Count what this server leads.
+    pub raft: bool,
+    /// Only the leader is asked.
+    pub leader_only: bool,
+    /// Accounts to leave out at the start.
+    pub offset: i64,
+    /// The most accounts; 0 is the default and less than 0 no limit.
+    pub limit: i64,
 }
 
-impl Wanted {
-    fn from_query(query: &Query) -> Result<Self, BadQuery> {
-        // In this order, which decides about the error. What is more detailed asks for what is less so.
+impl JszOptions {
+    /// Reads a query.
+    ///
+    /// # Errors
+    ///
+    /// The first value that cannot be read.
+    pub fn from_query(query: &Query) -> Result<Self, BadQuery> {
+        // In this order, which decides about the error.
         let accounts = query.boolean("accounts")?;
         let streams = query.boolean("streams")?;
         let consumers = query.boolean("consumers")?;
         let direct_consumers = query.boolean("direct-consumers")?;
         let config = query.boolean("config")?;
-        let offset = usize::try_from(query.integer("offset")?).unwrap_or(0);
-        let limit = match usize::try_from(query.integer("limit")?) {
-            Ok(0) => DEFAULT_LIMIT,
-            Ok(limit) => limit,
-            Err(_) => usize::MAX,
-        };
+        let offset = query.integer("offset")?;
+        let limit = query.integer("limit")?;
         let leader_only = query.boolean("leader-only")?;
         let raft = query.boolean("raft")?;
         // This server leads all that it has.
         query.boolean("stream-leader-only")?;
-        let streams = streams || consumers;
+        let account = query.text("acc").into();
         Ok(Self {
-            account: query.text("acc").into(),
-            accounts: accounts || streams,
+            account,
+            accounts,
             streams,
             consumers,
             direct_consumers,
@@ -119,15 +130,31 @@ impl Wanted {
             limit,
         })
     }
+
+    fn shows_streams(&self) -> bool {
+        self.streams || self.consumers
+    }
+
+    fn shows_accounts(&self) -> bool {
+        self.accounts || self.shows_streams()
+    }
+
+    fn page(&self) -> (usize, usize) {
+        let limit = match usize::try_from(self.limit) {
+            Ok(0) => DEFAULT_LIMIT,
+            Ok(limit) => limit,
+            Err(_) => usize::MAX,
+        };
+        (usize::try_from(self.offset).unwrap_or(0), limit)
+    }
 }
 
 /// Answers `/jsz`.
 ///
 /// # Errors
 ///
-/// The first value that cannot be read, or that only the leader was to answer.
-pub fn jsz(view: &dyn ServerView, query: &Query) -> Result<Jsz, BadQuery> {
-    let wanted = Wanted::from_query(query)?;
+/// Only the leader was to answer.
+pub fn jsz(view: &dyn ServerView, wanted: &JszOptions) -> Result<Jsz, BadQuery> {
     let head = Jsz { server_id: view.server_id(), now: view.now(), ..Jsz::default() };
     let Some(jetstream) = view.jetstream() else {
         if wanted.leader_only {
@@ -140,8 +167,9 @@ pub fn jsz(view: &dyn ServerView, query: &Query) -> Result<Jsz, BadQuery> {
     let total = names.len() as u64;
     let shown: Vec<String> = if !wanted.account.is_empty() {
         names.into_iter().filter(|name| *name == wanted.account).collect()
-    } else if wanted.accounts {
-        names.into_iter().skip(wanted.offset).take(wanted.limit).collect()
+    } else if wanted.shows_accounts() {
+        let (offset, limit) = wanted.page();
+        names.into_iter().skip(offset).take(limit).collect()
     } else {
         Vec::new()
     };
@@ -158,17 +186,22 @@ pub fn jsz(view: &dyn ServerView, query: &Query) -> Result<Jsz, BadQuery> {
         bytes,
         account_details: shown
             .into_iter()
-            .filter_map(|name| AccountDetail::of(jetstream, name, &leader, &wanted))
+            .filter_map(|name| AccountDetail::of(jetstream, name, &leader, wanted))
             .collect(),
         total,
         ..head
     })
 }
 
+/// All about one account; none if it has no JetStream.
+pub fn account_detail(view: &dyn ServerView, account: &str, wanted: &JszOptions) -> Option<AccountDetail> {
+    AccountDetail::of(view.jetstream()?, account.to_owned(), &view.server_name(), wanted)
+}
+
 impl AccountDetail {
-    fn of(jetstream: &dyn JetStreamView, name: String, leader: &str, wanted: &Wanted) -> Option<Self> {
+    fn of(jetstream: &dyn JetStreamView, name: String, leader: &str, wanted: &JszOptions) -> Option<Self> {
         let stats = jetstream.account(&name)?;
-        let streams = if wanted.streams { jetstream.streams(&name) } else { Vec::new() };
+        let streams = if wanted.shows_streams() { jetstream.streams(&name) } else { Vec::new() };
         let detail = |stream: String| StreamDetail::of(jetstream, &name, stream, leader, wanted);
         let stream_detail = streams.into_iter().filter_map(detail).collect();
         Some(Self { id: name.clone(), stats, stream_detail, name })
@@ -182,7 +215,7 @@ impl StreamDetail {
         account: &str,
         name: String,
         leader: &str,
-        wanted: &Wanted,
+        wanted: &JszOptions,
     ) -> Option<Self> {
         let info = jetstream.stream(account, &name)?;
         let consumers = |of: ConsumersOf| -> Vec<ConsumerInfo> {

@@ -1,4 +1,4 @@
-//! Read-only views of a server: the monitoring endpoints and metrics.
+//! Read-only views of a server: the monitoring endpoints, the answers and events of the system account, and metrics.
 //!
 //! [`respond`](response::respond) turns a path and a query into a whole HTTP response; what it needs to know it asks a
 //! [`ServerView`](view::ServerView), which a server implements by handing out plain snapshots. Everything between the
@@ -26,6 +26,7 @@ pub mod raftz;
 pub mod response;
 pub mod routez;
 pub mod subsz;
+pub mod system;
 pub mod text;
 pub mod varz;
 pub mod view;

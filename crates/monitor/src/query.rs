@@ -138,6 +138,8 @@ pub enum BadQuery {
     TestSubject(String),
     /// No such account.
     Account(String),
+    /// A subject to filter connections by, without an account in which it means something.
+    SubjectWithoutAccount,
     /// Only the leader was to answer.
     NotLeader,
 }
@@ -184,6 +186,7 @@ impl fmt::Display for BadQuery {
                 write!(f, "invalid test subject, must be valid publish subject: {text}")
             }
             Self::Account(name) => write!(f, "Account {name} does not exist"),
+            Self::SubjectWithoutAccount => f.write_str("filter by subject only valid with account filtering"),
             Self::NotLeader => f.write_str("filtered response: not leader"),
         }
     }

@@ -2,7 +2,11 @@
 
 use serde::Serialize;
 
+use crate::accstatz::AccstatzOptions;
 use crate::connz::ConnzOptions;
+use crate::healthz::HealthzOptions;
+use crate::ipqueuesz::IpqueueszOptions;
+use crate::jsz::JszOptions;
 use crate::query::{BadQuery, Query};
 use crate::subsz::SubszOptions;
 use crate::view::ServerView;
@@ -157,16 +161,20 @@ fn answer(
         Endpoint::Leafz => Response::json(&leafz::leafz(view, query.boolean("subs")?, query.text("acc"))),
         Endpoint::Subsz => Response::json(&subsz::subsz(view, &SubszOptions::from_query(query)?)),
         Endpoint::Accountz => Response::json(&accountz::accountz(view, query.text("acc"))?),
-        Endpoint::Accstatz => Response::json(&accstatz::accstatz(view, query.boolean("unused")?)),
-        Endpoint::Jsz => Response::json(&jsz::jsz(view, query)?),
+        Endpoint::Accstatz => {
+            let options = AccstatzOptions { unused: query.boolean("unused")?, ..AccstatzOptions::default() };
+            Response::json(&accstatz::accstatz(view, &options))
+        }
+        Endpoint::Jsz => Response::json(&jsz::jsz(view, &JszOptions::from_query(query)?)?),
         Endpoint::Healthz => {
-            let health = healthz::healthz(view, query)?;
+            let health = healthz::healthz(view, &HealthzOptions::from_query(query)?);
             Response::monitoring(health.http_status, json::compact(&health))
         }
         Endpoint::Stacksz => Response::monitoring(200, view.stacks().into_bytes()),
         // Three spaces, as the reference has it here.
         Endpoint::Ipqueuesz => {
-            Response::monitoring(200, json::pretty(&ipqueuesz::ipqueuesz(view, query)?, b"   "))
+            let queues = ipqueuesz::ipqueuesz(view, &IpqueueszOptions::from_query(query)?);
+            Response::monitoring(200, json::pretty(&queues, b"   "))
         }
         Endpoint::Raftz => Response::plain(404, raftz::NO_GROUPS),
         Endpoint::Expvar => Response {

@@ -35,17 +35,26 @@ impl SubszOptions {
         let subscriptions = query.boolean("subs")?;
         let offset = query.integer("offset")?;
         let limit = query.integer("limit")?;
-        let test = query.text("test");
-        if !test.is_empty() && !is_literal(test) {
-            return Err(BadQuery::TestSubject(test.into()));
-        }
-        Ok(Self {
+        Self {
             subscriptions,
             offset: usize::try_from(offset).unwrap_or(0),
             limit: usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(Self::LIMIT_DEFAULT),
-            test: test.into(),
+            test: query.text("test").into(),
             account: query.text("acc").into(),
-        })
+        }
+        .checked()
+    }
+
+    /// The same, if they make sense.
+    ///
+    /// # Errors
+    ///
+    /// A test subject that nothing can be published to.
+    pub(crate) fn checked(self) -> Result<Self, BadQuery> {
+        if !self.test.is_empty() && !is_literal(&self.test) {
+            return Err(BadQuery::TestSubject(self.test));
+        }
+        Ok(self)
     }
 }
 

@@ -12,6 +12,8 @@ use crate::metrics::Counters;
 use crate::query::SubscriptionList;
 use crate::routez::Route;
 use crate::subsz::InterestStats;
+use crate::system::server_info::Identity;
+use crate::system::statsz::Statsz;
 use crate::text::Timestamp;
 use crate::varz::Varz;
 
@@ -27,6 +29,12 @@ pub trait ServerView {
 
     /// The server's name.
     fn server_name(&self) -> String;
+
+    /// Who speaks in messages of the system account.
+    fn identity(&self) -> Identity;
+
+    /// How the server is doing: the part of `/varz` that is cheap to tell.
+    fn statsz(&self) -> Statsz;
 
     /// The name of the system account; empty if there is none.
     fn system_account(&self) -> String;

@@ -1,5 +1,4 @@
-//! Users that an operator's accounts vouch for. Only the reference has operators, so these tests need
-//! `SONATA_REFERENCE`.
+//! Users that an operator's accounts vouch for.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -14,7 +13,7 @@ use serde_json::json;
 use common::Scratch;
 use common::credentials::{account_token, creds, operator_token, pair, seed, token, user_claims, user_token};
 use common::events::Events;
-use common::server::{Program, Server};
+use common::server::Server;
 
 struct World {
     directory: Scratch,
@@ -37,7 +36,7 @@ impl World {
     }
 
     fn server(&self) -> Option<Server> {
-        Some(Server::start_program(Program::Reference.find()?, 0, &self.conf))
+        Server::start(&self.conf)
     }
 
     fn token(&self) -> String {

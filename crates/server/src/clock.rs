@@ -22,6 +22,13 @@ impl Clock {
         self.origin.elapsed().as_nanos() as u64 + 1
     }
 
+    /// What the host's calendar says now, in nanoseconds since 1970. Unlike all else here it follows when somebody sets
+    /// the host's clock: for what is valid by the calendar.
+    pub(crate) fn calendar_unix_ns() -> i64 {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(unix.as_nanos()).unwrap_or(i64::MAX)
+    }
+
     /// When that moment is, for tokio's timers.
     pub(crate) fn instant(&self, at_ns: u64) -> tokio::time::Instant {
         // Far enough for "never", near enough not to overflow.

@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -22,6 +23,10 @@ pub(crate) struct Entry {
     pub(crate) connection: Arc<Connection>,
     tls: OnceLock<Box<TlsFacts>>,
     ingest_bytes: AtomicUsize,
+    /// Whether its user may stay is to be judged again.
+    judgement: AtomicBool,
+    /// Somebody wants the client to leave, and to know whether it was told so.
+    farewell: Mutex<Option<Box<SyncSender<bool>>>>,
 }
 
 /// What is known of a connection's TLS.
@@ -64,7 +69,13 @@ pub(crate) struct Connections {
 
 impl Entry {
     pub(crate) fn new(connection: Arc<Connection>) -> Self {
-        Self { connection, tls: OnceLock::new(), ingest_bytes: AtomicUsize::new(0) }
+        Self {
+            connection,
+            tls: OnceLock::new(),
+            ingest_bytes: AtomicUsize::new(0),
+            judgement: AtomicBool::new(false),
+            farewell: Mutex::default(),
+        }
     }
 
     pub(crate) fn set_tls(&self, facts: TlsFacts) {
@@ -74,6 +85,25 @@ impl Entry {
 
     pub(crate) fn tls(&self) -> Option<&TlsFacts> {
         self.tls.get().map(|facts| &**facts)
+    }
+
+    /// Has the connection's own task, once it wakes, see whether its user may stay.
+    pub(crate) fn ask_for_judgement(&self) {
+        self.judgement.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn take_judgement(&self) -> bool {
+        // A read first: nearly always there is nothing.
+        self.judgement.load(Ordering::Acquire) && self.judgement.swap(false, Ordering::AcqRel)
+    }
+
+    /// Has the connection's own task, once it wakes, ask the client to leave and tell whether it could.
+    pub(crate) fn ask_to_leave(&self, tell: SyncSender<bool>) {
+        *self.farewell.lock() = Some(Box::new(tell));
+    }
+
+    pub(crate) fn take_farewell(&self) -> Option<SyncSender<bool>> {
+        self.farewell.lock().take().map(|tell| *tell)
     }
 
     /// Bytes of unfinished input.
@@ -127,14 +157,14 @@ impl Connections {
         fits
     }
 
-    /// Moves a connection from the open ones to the ended ones.
+    /// Moves a connection from the open ones to the ended ones, and tells what is remembered of it.
     pub(crate) fn remove(
         &self,
         entry: &Arc<Entry>,
         reason: CloseReason,
         subscriptions: &[Arc<Subscription>],
         now_ns: u64,
-    ) {
+    ) -> Arc<Closed> {
         let connection = &entry.connection;
         let mut counts = connection.counts();
         counts.subscriptions = subscriptions.len();
@@ -168,10 +198,11 @@ impl Connections {
             ended.pop_front();
         }
         if max > 0 {
-            ended.push_back(closed);
+            ended.push_back(closed.clone());
         }
         drop(ended);
         self.ended.notify_waiters();
+        closed
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -181,6 +212,11 @@ impl Connections {
     /// Connections since the start.
     pub(crate) fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
+    }
+
+    /// An open connection.
+    pub(crate) fn find(&self, id: u64) -> Option<Arc<Entry>> {
+        self.open.lock().get(&id).cloned()
     }
 
     pub(crate) fn open(&self) -> Vec<Arc<Entry>> {

@@ -16,8 +16,10 @@ use crate::connections::Connections;
 use crate::identity::Identity;
 use crate::jetstream::JetStream;
 use crate::logger::Logger;
+use crate::operator::Operators;
 use crate::process::CpuMeter;
 use crate::slow::SlowChecks;
+use crate::system::System;
 use crate::tls::TlsSetup;
 use crate::workers::Workers;
 
@@ -44,6 +46,10 @@ pub(crate) struct Inner {
     pub(crate) cpu: CpuMeter,
     /// Set once, before the first client, if it is on.
     pub(crate) jetstream: OnceLock<Arc<JetStream>>,
+    /// Set once, before the first client, if an operator is trusted.
+    pub(crate) operators: OnceLock<Arc<Operators>>,
+    /// Set once, before the first client, unless there is no system account.
+    pub(crate) system: OnceLock<Arc<System>>,
     next_connection_id: AtomicU64,
 }
 
@@ -97,6 +103,8 @@ impl Inner {
             http_requests: crate::monitoring::RequestCounts::default(),
             cpu: CpuMeter::start(clock.now_ns()),
             jetstream: OnceLock::new(),
+            operators: OnceLock::new(),
+            system: OnceLock::new(),
             // The original's first client has a number above 1 as well; clients only need it to be unique.
             next_connection_id: AtomicU64::new(4),
         })

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Weak;
 
 use rand::RngExt as _;
 use rand::distr::Alphanumeric;
@@ -11,13 +12,18 @@ use sonata_broker::importing::{Asking, Introduce};
 use sonata_broker::latency::{Outcome, Tracking};
 use sonata_broker::msgtrace::{Event, Trace};
 use sonata_jetstream::timestamp::Timestamp;
+use sonata_monitor::system::server_info::ServerInfo;
 
 use crate::clock::Clock;
+use crate::inner::Inner;
+use crate::view;
 
 /// Writes introductions in the name of one server.
 pub(crate) struct Introducer {
     pub(crate) server_name: String,
     pub(crate) clock: Clock,
+    /// The server has this, so this does not have the server.
+    pub(crate) inner: Weak<Inner>,
 }
 
 /// The fields and their order are the reference's; what is empty is left out.
@@ -71,16 +77,27 @@ impl Introduce for Introducer {
 
     fn traced(&self, trace: &Trace) -> (Vec<u8>, Vec<u8>) {
         let ts = Timestamp(self.clock.unix_ns(trace.now_ns));
-        let steps = std::iter::once(("in", Step::ingress(trace))).chain(trace.events.iter().map(Step::of));
-        let report = TraceReport {
-            server: self.server_info(),
-            request: TracedRequest {
-                header: trace.headers.iter().map(|(name, values)| (&**name, &**values)).collect(),
-                msgsize: trace.message_bytes,
-            },
-            events: steps.map(|(r#type, what)| TracedEvent { r#type, ts, what }).collect(),
+        let Some(inner) = self.inner.upgrade() else { return (Vec::new(), Vec::new()) };
+        let encode = |server: ServerInfo<'_>| {
+            let steps =
+                std::iter::once(("in", Step::ingress(trace))).chain(trace.events.iter().map(Step::of));
+            let report = TraceReport {
+                server,
+                request: TracedRequest {
+                    header: trace.headers.iter().map(|(name, values)| (&**name, &**values)).collect(),
+                    msgsize: trace.message_bytes,
+                },
+                events: steps.map(|(r#type, what)| TracedEvent { r#type, ts, what }).collect(),
+            };
+            serde_json::to_vec(&report).unwrap_or_default()
         };
-        (Vec::new(), serde_json::to_vec(&report).unwrap_or_default())
+        let payload = match inner.system.get() {
+            Some(system) => system.stamped(&inner, |stamp| encode(stamp.server())),
+            None => encode(
+                view::identity(&inner).at(0, sonata_monitor::text::Timestamp(inner.clock.now_unix_ns())),
+            ),
+        };
+        (Vec::new(), payload)
     }
 
     fn measured(&self, tracking: &Tracking, outcome: &Outcome) -> String {
@@ -131,7 +148,7 @@ fn new_id() -> String {
 /// What became of a traced message.
 #[derive(Serialize)]
 struct TraceReport<'a> {
-    server: serde_json::Value,
+    server: ServerInfo<'a>,
     request: TracedRequest<'a>,
     events: Vec<TracedEvent<'a>>,
 }
@@ -268,10 +285,6 @@ struct ServiceLatency<'a> {
 }
 
 impl Introducer {
-    fn server_info(&self) -> serde_json::Value {
-        serde_json::json!({ "name": self.server_name })
-    }
-
     fn of(&self, client: &Connection, in_full: bool) -> Introduction {
         let profile = client.profile();
         let acc = profile.account.as_deref().unwrap_or_default().to_owned();

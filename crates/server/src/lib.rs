@@ -2,7 +2,8 @@
 //!
 //! [`server::Server`] is the face for embedders. A connection's life is `serve`; its transport `socket` (plain, TLS,
 //! or a `pipe` within the process); what stays of its input between turns `inbound`. `settings` translates what the
-//! configuration means into what the broker lives by; `monitoring` shows the server over HTTP.
+//! configuration means into what the broker lives by; `monitoring` shows the server over HTTP, `system` in the system
+//! account.
 
 mod clock;
 mod connections;
@@ -16,6 +17,8 @@ mod links;
 mod listener;
 mod logger;
 mod monitoring;
+mod nowhere;
+mod operator;
 mod pipe;
 mod process;
 mod serve;
@@ -23,6 +26,7 @@ pub mod server;
 mod settings;
 mod slow;
 mod socket;
+mod system;
 mod tls;
 mod view;
 mod workers;

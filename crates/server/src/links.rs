@@ -18,29 +18,52 @@ pub(crate) fn update(options: &Options, accounts: &Accounts, stamps: &Stamps) {
     let offers = Offers::of(&options.accounts);
     for configured in &options.accounts {
         let Some(account) = accounts.find(&configured.name) else { continue };
-        let mut links = Links { mappings: shared(&configured.mappings), ..Links::default() };
-        for import in &configured.imports {
-            let Some(exporter) = accounts.find(&import.account) else { continue };
-            match &import.what {
-                Imported::Stream { subjects, allow_trace } => links.streams.push(Arc::new(StreamImport {
-                    exporter,
-                    subjects: subjects.clone(),
-                    allow_trace: *allow_trace,
-                })),
-                Imported::Service { subjects, share } => links.services.push(Arc::new(ServiceImport {
-                    export: offers.service(&import.account, subjects.exported()),
-                    is_system: system == Some(&*import.account),
-                    exporter,
-                    subjects: subjects.clone(),
-                    share: *share,
-                })),
-            }
-        }
+        let links = links(configured, &offers, accounts, system);
         put(&account, links, stamps);
     }
     if let Some(global) = accounts.find(GLOBAL_ACCOUNT) {
         put(&global, Links { mappings: shared(&options.mappings), ..Links::default() }, stamps);
     }
+}
+
+/// Puts the links of one account in force. `exporters` are all that it imports from.
+pub(crate) fn update_one<'a>(
+    meant: &options::Account,
+    exporters: impl IntoIterator<Item = &'a options::Account>,
+    system: Option<&str>,
+    accounts: &Accounts,
+    stamps: &Stamps,
+) {
+    let Some(account) = accounts.find(&meant.name) else { return };
+    let links = links(meant, &Offers::of(exporters), accounts, system);
+    put(&account, links, stamps);
+}
+
+fn links(
+    configured: &options::Account,
+    offers: &Offers<'_>,
+    accounts: &Accounts,
+    system: Option<&str>,
+) -> Links {
+    let mut links = Links { mappings: shared(&configured.mappings), ..Links::default() };
+    for import in &configured.imports {
+        let Some(exporter) = accounts.find(&import.account) else { continue };
+        match &import.what {
+            Imported::Stream { subjects, allow_trace } => links.streams.push(Arc::new(StreamImport {
+                exporter,
+                subjects: subjects.clone(),
+                allow_trace: *allow_trace,
+            })),
+            Imported::Service { subjects, share } => links.services.push(Arc::new(ServiceImport {
+                export: offers.service(&import.account, subjects.exported()),
+                is_system: system == Some(&*import.account),
+                exporter,
+                subjects: subjects.clone(),
+                share: *share,
+            })),
+        }
+    }
+    links
 }
 
 /// Nothing is touched where there was nothing and is nothing.
@@ -58,14 +81,14 @@ fn shared(mappings: &[Mapping]) -> Vec<Arc<Mapping>> {
 struct Offers<'a>(HashMap<&'a str, Vec<(&'a str, Arc<ServiceExport>)>>);
 
 impl<'a> Offers<'a> {
-    fn of(accounts: &'a [options::Account]) -> Self {
+    fn of(accounts: impl IntoIterator<Item = &'a options::Account>) -> Self {
         let services = |account: &'a options::Account| {
             account.exports.iter().filter_map(|export| match &export.what {
                 Exported::Service(terms) => Some((&*export.subject, Arc::new(service(terms)))),
                 Exported::Stream => None,
             })
         };
-        Self(accounts.iter().map(|account| (&*account.name, services(account).collect())).collect())
+        Self(accounts.into_iter().map(|account| (&*account.name, services(account).collect())).collect())
     }
 
     /// The terms under which an account offers a subject: the last of exactly that subject, or the first that covers it.

@@ -14,7 +14,7 @@ use sonata_auth::certificate::PeerCertificate;
 use sonata_auth::connection_type::ConnectionType;
 use sonata_auth::nkey::Nonce;
 use sonata_auth::user::{Outcome, SlowCheck};
-use sonata_broker::client::{Arrival, Client, TlsState};
+use sonata_broker::client::{Admission, Arrival, Client, TlsState};
 use sonata_broker::close::CloseReason;
 use sonata_broker::connection::{Connection, Flushed};
 use sonata_broker::shared::{Level, Settings};
@@ -330,6 +330,8 @@ impl Task {
             let now_ns = self.inner.clock.now_ns();
             if called {
                 self.notice_settings(now_ns);
+                self.notice_judgement(now_ns);
+                self.notice_farewell(now_ns);
             }
             self.poll_write(context, now_ns);
             self.poll_timer(context, sleep.as_mut(), now_ns);
@@ -386,6 +388,7 @@ impl Task {
         let received = self.client.receive(worker, self.inbound.input(input, source), now_ns);
         self.inbound.settle(input, source, received.consumed, received.bytes_needed);
         self.entry.set_ingest_bytes(self.inbound.kept_bytes());
+        self.notice_admission();
         let receivers = worker.receivers();
         worker.flush(now_ns);
         if let Some(receiver) = worker.take_stalling(receivers) {
@@ -424,6 +427,42 @@ impl Task {
         if let Some(check) = slow {
             self.start_slow(check, true);
         }
+    }
+
+    /// The account of the client has changed: its user may have to go, or may do other things.
+    fn notice_judgement(&mut self, now_ns: u64) {
+        if self.slow.is_some() || !self.entry.take_judgement() {
+            return;
+        }
+        let inner = self.inner.clone();
+        let slow = inner.workers.with(|bench| {
+            let slow = self.client.recheck(&mut bench.worker, now_ns);
+            bench.worker.flush(now_ns);
+            slow
+        });
+        if let Some(check) = slow {
+            self.start_slow(check, true);
+        }
+    }
+
+    /// The client was let in: the system account hears of it.
+    fn notice_admission(&mut self) {
+        if let Some(Admission { left }) = self.client.take_admission()
+            && let Some(system) = self.inner.system.get()
+        {
+            system.on_connected(&self.entry, left);
+        }
+    }
+
+    /// Somebody wants this client to leave.
+    fn notice_farewell(&mut self, now_ns: u64) {
+        let Some(tell) = self.entry.take_farewell() else { return };
+        let info = self.client.farewell();
+        if let Some(info) = &info {
+            self.connection().send_now(info, now_ns);
+        }
+        // Whoever asked may have stopped waiting.
+        let _ = tell.try_send(info.is_some());
     }
 
     /// Writes what others have left to this task.
@@ -506,8 +545,10 @@ impl Task {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
+        self.notice_admission();
         // What was called out meanwhile could not be looked at.
         self.notice_settings(now_ns);
+        self.notice_judgement(now_ns);
         if self.connection().close_reason().is_some() {
             // The top of the next poll takes it from here.
             context.waker().wake_by_ref();
@@ -561,7 +602,10 @@ impl Task {
             _ => {}
         }
         self.log(Level::Debug, &format!("Client connection closed: {reason}"));
-        inner.connections.remove(&self.entry, reason, &subscriptions, inner.clock.now_ns());
+        let closed = inner.connections.remove(&self.entry, reason, &subscriptions, inner.clock.now_ns());
+        if let Some(system) = inner.system.get() {
+            system.on_ended(&closed);
+        }
     }
 
     fn count_slow_consumer(&self) {

@@ -26,10 +26,12 @@ use crate::jetstream::JetStream;
 use crate::listener;
 use crate::logger::{LogError, Logger};
 use crate::monitoring;
+use crate::operator::Operators;
 use crate::pipe::{InProcessConnection, pipe};
 use crate::serve::serve;
 use crate::settings::{server_name, settings, update_accounts};
 use crate::socket;
+use crate::system::System;
 use crate::tls::{TlsError, TlsSetup};
 
 /// How often a server that has gone quiet gives memory back.
@@ -64,6 +66,10 @@ pub enum StartError {
     Listen(&'static str, String, io::Error),
     /// JetStream's files cannot be used.
     JetStream(String),
+    /// Accounts' tokens cannot be had.
+    Resolver(String),
+    /// A thread cannot be started.
+    Thread(io::Error),
     /// The pid or ports file cannot be written.
     File(PathBuf, io::Error),
     /// What is wrong stands in the log already ([`Server::start_from`]).
@@ -81,6 +87,8 @@ impl fmt::Display for StartError {
             Self::Listen(what, address, error) => {
                 write!(f, "Error listening on {what}: {address}, {error:?}")
             }
+            Self::Thread(error) => write!(f, "could not start a thread: {error}"),
+            Self::Resolver(text) => f.write_str(text),
             Self::JetStream(text) => write!(f, "JetStream: {text}"),
             Self::File(path, error) => write!(f, "could not write {}: {error}", path.display()),
             Self::Logged => f.write_str("the log says why"),
@@ -94,8 +102,12 @@ impl std::error::Error for StartError {
             Self::Config(error) => Some(error),
             Self::Tls(error) => Some(error),
             Self::Log(error) => Some(error),
-            Self::Listen(_, _, error) | Self::File(_, error) => Some(error),
-            Self::Permission(_) | Self::Advertise(_) | Self::JetStream(_) | Self::Logged => None,
+            Self::Listen(_, _, error) | Self::File(_, error) | Self::Thread(error) => Some(error),
+            Self::Permission(_)
+            | Self::Advertise(_)
+            | Self::JetStream(_)
+            | Self::Resolver(_)
+            | Self::Logged => None,
         }
     }
 }
@@ -193,16 +205,29 @@ impl Server {
         })?;
         let address =
             listener.local_addr().map_err(|error| StartError::Listen("port", options.host.clone(), error))?;
-        let settings = settings(&options, &identity, address.port(), false, 0)?;
+        let operators = Operators::new(&options, clock, logger.clone())?;
+        let settings = settings(&options, &identity, address.port(), false, 0, operators.as_ref())?;
         let shared = Shared::new(settings, Box::new(SharedLogger(logger.clone())), rand::rng().next_u64());
-        update_accounts(&options, &shared.accounts, &shared.stamps, clock.now_unix_ns());
-        let introducer = Introducer { server_name: server_name(&options, &identity), clock };
-        shared.set_introduce(Box::new(introducer));
+        update_accounts(&options, operators.as_ref(), &shared.accounts, &shared.stamps, clock.now_unix_ns());
+        let name = server_name(&options, &identity);
         let inner = Inner::new(clock, identity, options, shared, logger, tls);
+        let introducer = Introducer { server_name: name, clock, inner: Arc::downgrade(&inner) };
+        inner.shared.set_introduce(Box::new(introducer));
         inner.bound.lock().clients = Some(address);
+        if let Some(operators) = operators {
+            let _ = inner.operators.set(operators.clone());
+            let of = inner.clone();
+            // Tokens are files, or somewhere else.
+            let started = tokio::task::spawn_blocking(move || operators.start(&of)).await;
+            started.map_err(|error| StartError::Resolver(error.to_string()))??;
+        }
         if let Some(jetstream) = &inner.options.load().jetstream {
             let (shared, logger) = (inner.shared.clone(), inner.logger.clone());
             let (jetstream, options, clock) = (jetstream.clone(), inner.options.load_full(), inner.clock);
+            let options = match inner.operators.get() {
+                Some(operators) => Arc::new(Options { accounts: operators.meant(), ..(*options).clone() }),
+                None => options,
+            };
             let name = server_name(&options, &inner.identity);
             // Recovery reads files.
             let started = tokio::task::spawn_blocking(move || {
@@ -212,8 +237,17 @@ impl Server {
             let started = started.map_err(|error| StartError::JetStream(error.to_string()))??;
             let _ = inner.jetstream.set(started);
         }
-        let server = Self { inner, flags: flags.map(Arc::new) };
+        let flags = flags.map(Arc::new);
+        let server = Self { inner, flags };
         monitoring::start(&server.inner).await?;
+        let system_account = server.inner.options.load().system_account_name().map(str::to_owned);
+        if let Some(account) = system_account.and_then(|name| server.inner.shared.accounts.find(&name)) {
+            let started = System::start(&server.inner, account, server.flags.clone());
+            let _ = server.inner.system.set(started.map_err(StartError::Thread)?);
+        }
+        if let Some(operators) = server.inner.operators.get() {
+            operators.serve(&server.inner);
+        }
         let options = server.inner.options.load_full();
         // A server that runs is worth more than a file about it, as in the original.
         server.warn_on_error(files::write_pid_file(&options));
@@ -231,6 +265,11 @@ impl Server {
         }
         server.log(Level::Info, format_args!("Server is ready"));
         Ok(server)
+    }
+
+    /// A handle to a running server.
+    pub(crate) fn of(inner: Arc<Inner>, flags: Option<Arc<FlagOverrides>>) -> Self {
+        Self { inner, flags }
     }
 
     /// The public key that identifies this run of the server.
@@ -324,16 +363,42 @@ impl Server {
             inner.shared.settings().authorization_version + u64::from(touches(Apply::Authorization));
         let port = self.client_address().map_or(options.port, |address| address.port());
         let lame_duck = *inner.stage.borrow() == Stage::LameDuck;
-        let settings = settings(&options, &inner.identity, port, lame_duck, authorization_version)
-            .map_err(ReloadError::Start)?;
+        let settings = settings(
+            &options,
+            &inner.identity,
+            port,
+            lame_duck,
+            authorization_version,
+            inner.operators.get(),
+        )
+        .map_err(ReloadError::Start)?;
+        let operators = match inner.operators.get().filter(|_| touches(Apply::Authorization)) {
+            Some(operators) => {
+                let change = operators.prepare(&options).map_err(ReloadError::Start)?;
+                Some((operators, change))
+            }
+            None => None,
+        };
         if touches(Apply::Logging) {
             inner.logger.reconfigure(&options).map_err(|error| ReloadError::Start(StartError::Log(error)))?;
         }
         let new = Arc::new(options);
         inner.options.store(new.clone());
         inner.tls.store(tls);
-        update_accounts(&new, &inner.shared.accounts, &inner.shared.stamps, inner.clock.now_unix_ns());
+        update_accounts(
+            &new,
+            inner.operators.get(),
+            &inner.shared.accounts,
+            &inner.shared.stamps,
+            inner.clock.now_unix_ns(),
+        );
+        if let Some((operators, change)) = operators {
+            operators.apply(change);
+        }
         inner.shared.update_settings(settings);
+        if let Some(system) = inner.system.get() {
+            system.serve_accounts();
+        }
         inner.loaded_unix_ns.store(inner.clock.now_unix_ns().max(0) as u64, Ordering::Relaxed);
         if touches(Apply::PidFile) {
             self.warn_on_error(files::write_pid_file(&new));
@@ -395,6 +460,9 @@ impl Server {
             return self.stopped().await;
         }
         self.log(Level::Info, format_args!("Entering lame duck mode, stop accepting new clients"));
+        if let Some(system) = self.inner.system.get() {
+            system.announce(&self.inner, "LAMEDUCK");
+        }
         let options = self.inner.options.load_full();
         self.listener_closed().await;
         if self.connection_count() > 0 {
@@ -423,7 +491,8 @@ impl Server {
         let options = inner.options.load_full();
         let port = self.client_address().map_or(options.port, |address| address.port());
         let version = inner.shared.settings().authorization_version;
-        if let Ok(settings) = settings(&options, &inner.identity, port, true, version) {
+        if let Ok(settings) = settings(&options, &inner.identity, port, true, version, inner.operators.get())
+        {
             inner.shared.update_settings(settings);
             inner.connections.open().iter().for_each(|entry| entry.connection.wake());
         }
@@ -461,6 +530,10 @@ impl Server {
 
     async fn stop(&self) {
         self.log(Level::Info, format_args!("Initiating Shutdown..."));
+        let system = self.inner.system.get().cloned();
+        if let Some(system) = &system {
+            system.stop(&self.inner);
+        }
         self.listener_closed().await;
         let options = self.inner.options.load_full();
         files::remove_ports_file(&options);
@@ -481,6 +554,9 @@ impl Server {
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, all_gone).await;
         if let Some(jetstream) = self.inner.jetstream.get().cloned() {
             let _ = tokio::task::spawn_blocking(move || jetstream.stop()).await;
+        }
+        if let Some(system) = system {
+            let _ = tokio::task::spawn_blocking(move || system.join()).await;
         }
         self.log(Level::Info, format_args!("Server Exiting.."));
         self.inner.enter(Stage::Stopped);
@@ -570,6 +646,9 @@ async fn tidy(inner: Arc<Inner>) {
             return;
         }
         inner.shared.pool.shrink();
+        if let Some(operators) = inner.operators.get() {
+            operators.tidy();
+        }
         let ended = inner.connections.total() - inner.connections.count() as u64;
         if ended != last_ended {
             last_ended = ended;

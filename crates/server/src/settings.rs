@@ -6,6 +6,7 @@ use std::time::Duration;
 use sonata_auth::connection_type::{ConnectionType, ConnectionTypes};
 use sonata_auth::password::Secret;
 use sonata_auth::permission::{PermissionRules, Permissions, ResponsePermission, SubjectAccess};
+use sonata_auth::token::TokenJudge;
 use sonata_auth::user::{Grant, Login, NkeyEntry, SingleLogin, UserEntry, Users, UsersConfig};
 use sonata_broker::account::{Account, AccountLimits, Accounts, GLOBAL_ACCOUNT};
 use sonata_broker::msgtrace::TraceDestination;
@@ -16,6 +17,7 @@ use sonata_proto::info::ServerInfo;
 use sonata_proto::parse::ParseLimits;
 
 use crate::identity::{API_LEVEL, Identity, NATS_VERSION};
+use crate::operator::Operators;
 use crate::server::StartError;
 
 /// The settings that the options mean.
@@ -25,8 +27,9 @@ pub(crate) fn settings(
     port: u16,
     lame_duck: bool,
     authorization_version: u64,
+    operators: Option<&Arc<Operators>>,
 ) -> Result<Settings, StartError> {
-    let users = users(options)?;
+    let users = users(options, operators)?;
     Ok(Settings {
         info: ServerInfo { lame_duck, ..info(options, identity, &users, port)? },
         users,
@@ -49,8 +52,14 @@ pub(crate) fn settings(
     })
 }
 
-/// Makes the configured accounts, and forgets those that are no longer.
-pub(crate) fn update_accounts(options: &Options, accounts: &Accounts, stamps: &Stamps, now_unix_ns: i64) {
+/// Makes the configured accounts, and forgets those that are no longer, unless operators have them.
+pub(crate) fn update_accounts(
+    options: &Options,
+    operators: Option<&Arc<Operators>>,
+    accounts: &Accounts,
+    stamps: &Stamps,
+    now_unix_ns: i64,
+) {
     let system = options.system_account_name();
     let configured = options.accounts.iter().map(|account| account.name.as_str());
     for name in configured.chain([GLOBAL_ACCOUNT]).chain(system) {
@@ -59,10 +68,7 @@ pub(crate) fn update_accounts(options: &Options, accounts: &Accounts, stamps: &S
     for configured in &options.accounts {
         let limit = |max: Option<u32>| max.map(|max| max as usize);
         if let Some(account) = accounts.find(&configured.name) {
-            account.set_trace_destination(configured.trace.as_ref().map(|trace| TraceDestination {
-                subject: trace.subject.as_bytes().into(),
-                percent: trace.percent,
-            }));
+            account.set_trace_destination(trace_destination(configured));
             account.set_limits(AccountLimits {
                 connections_max: limit(configured.limits.max_connections),
                 subscriptions_max: limit(configured.limits.max_subscriptions),
@@ -75,9 +81,18 @@ pub(crate) fn update_accounts(options: &Options, accounts: &Accounts, stamps: &S
         name == GLOBAL_ACCOUNT
             || system == Some(name)
             || options.accounts.iter().any(|configured| configured.name == name)
+            || operators.is_some_and(|operators| operators.keeps(name))
     };
     accounts.retain(known, stamps);
     crate::links::update(options, accounts, stamps);
+}
+
+/// Where the traces of an account's messages go.
+pub(crate) fn trace_destination(configured: &options::Account) -> Option<TraceDestination> {
+    configured
+        .trace
+        .as_ref()
+        .map(|trace| TraceDestination { subject: trace.subject.as_bytes().into(), percent: trace.percent })
 }
 
 fn info(options: &Options, identity: &Identity, users: &Users, port: u16) -> Result<ServerInfo, StartError> {
@@ -131,8 +146,9 @@ fn host_and_port(text: &str, default: u16) -> Result<(String, u16), StartError> 
     Ok((host.into(), if port == 0 { default } else { port }))
 }
 
-fn users(options: &Options) -> Result<Users, StartError> {
+fn users(options: &Options, operators: Option<&Arc<Operators>>) -> Result<Users, StartError> {
     let mut config = UsersConfig {
+        judge: operators.map(|operators| operators.clone() as Arc<dyn TokenJudge>),
         login: Login {
             no_auth_user: options.no_auth_user.clone(),
             single: match (&options.authorization.token, &options.authorization.user) {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedCipherSuite};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection, SupportedCipherSuite};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use sonata_auth::certificate::{PeerCertificate, PinnedCertificates};
@@ -162,6 +162,44 @@ impl TlsSetup {
 /// See [`TlsError`].
 pub fn check_tls(options: &sonata_conf::options::Options) -> Result<(), TlsError> {
     options.tls.as_ref().map_or(Ok(()), |tls| TlsSetup::load(tls).map(drop))
+}
+
+/// TLS where this server is the client; without a block, with the authorities of the system.
+///
+/// # Errors
+/// See [`TlsError`].
+pub(crate) fn client_config(tls: Option<&Tls>) -> Result<ClientConfig, TlsError> {
+    let default = Tls::default();
+    let tls = tls.unwrap_or(&default);
+    if tls.insecure {
+        return Err(TlsError::NotAvailable("option", "insecure".into()));
+    }
+    let roots = match &tls.ca_file {
+        Some(path) => roots(Some(path))?,
+        None => system_roots(),
+    };
+    let versions: &[_] = match tls.min_version {
+        TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        TlsVersion::V1_3 => &[&rustls::version::TLS13],
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider(tls)?))
+        .with_protocol_versions(versions)
+        .map_err(|error| TlsError::Parameters(error.to_string()))?
+        .with_root_certificates(roots);
+    let Some(files) = tls.certificates.first() else { return Ok(builder.with_no_client_auth()) };
+    let chain = certificates(&files.cert_file)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key_file)
+        .map_err(|error| TlsError::File(files.key_file.clone(), error.to_string()))?;
+    builder
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| TlsError::Certificate(files.cert_file.clone(), error.to_string()))
+}
+
+/// Those that cannot be read are not trusted; a connection that needs them fails and says so.
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
 }
 
 /// Handshakes within one second.

@@ -19,15 +19,17 @@ use sonata_broker::interest::InterestCounts;
 use sonata_broker::subscription::{Subscription, SubscriptionRecord};
 use sonata_conf::options::{DEFAULT_TLS_TIMEOUT, Options, WriteTimeout};
 use sonata_monitor::accountz;
-use sonata_monitor::accstatz::{AccountStats, Traffic};
+use sonata_monitor::accstatz::{AccountStats, Traffic, Volume};
 use sonata_monitor::connz::{self, ConnectionKey, ConnectionState};
 use sonata_monitor::ipqueuesz::QueueLength;
-use sonata_monitor::jetstream::JetStreamView;
+use sonata_monitor::jetstream::{Config, JetStreamView};
 use sonata_monitor::leafz::Leaf;
 use sonata_monitor::metrics::Counters;
 use sonata_monitor::query::SubscriptionList;
 use sonata_monitor::routez;
 use sonata_monitor::subsz::InterestStats;
+use sonata_monitor::system::server_info::Identity;
+use sonata_monitor::system::statsz::Statsz;
 use sonata_monitor::text::{RoundTrip, Timestamp, Uptime};
 use sonata_monitor::varz::{self, ByKind, MemoryPool, MemoryPools, Varz};
 use sonata_monitor::view::ServerView;
@@ -167,7 +169,8 @@ impl View {
         }
         let interest = self.inner.shared.accounts.all().into_iter().map(|account| {
             let counts = account.interest.counts();
-            (counts.literals + counts.wildcards) * SUBSCRIPTION_BYTES + counts.wildcards * WILDCARD_BYTES
+            (counts.literals + counts.wildcards + counts.services) * SUBSCRIPTION_BYTES
+                + counts.wildcards * WILDCARD_BYTES
         });
         let (streams, journal) =
             self.jetstream.as_ref().map(JetStreamSnapshots::memory_pools).unwrap_or_default();
@@ -204,6 +207,11 @@ impl View {
         });
     }
 
+    /// What an account calls itself.
+    fn name_tag(&self, account: &str) -> String {
+        name_tag(&self.inner, account)
+    }
+
     /// The connection without its subscriptions.
     fn show(&self, shown: &Shown<'_>) -> connz::Connection {
         let start = self.timestamp(shown.started_ns);
@@ -212,6 +220,7 @@ impl View {
         let until = stop.unwrap_or_else(|| self.now());
         let (profile, counts) = (&shown.profile, &shown.counts);
         let account = profile.account.as_deref().unwrap_or_default();
+        let token = profile.token.as_deref();
         let certificate = shown.tls.and_then(|tls| tls.certificate.as_deref());
         connz::Connection {
             cid: shown.id,
@@ -250,7 +259,10 @@ impl View {
             tls_first: shown.tls.is_some_and(|tls| tls.first),
             authorized_user: profile.user.clone().into(),
             account: account.into(),
-            name_tag: account.into(),
+            jwt: token.map(|token| token.token.clone()).unwrap_or_default(),
+            issuer_key: token.map(|token| token.issuer.clone()).unwrap_or_default(),
+            name_tag: self.name_tag(account),
+            tags: token.map(|token| token.tags.clone()).unwrap_or_default(),
             ..connz::Connection::default()
         }
     }
@@ -267,6 +279,49 @@ impl ServerView for View {
 
     fn server_name(&self) -> String {
         server_name(&self.options(), &self.inner.identity)
+    }
+
+    fn identity(&self) -> Identity {
+        identity(&self.inner)
+    }
+
+    fn statsz(&self) -> Statsz {
+        let inner = &*self.inner;
+        let (traffic, counters) = (&inner.shared.traffic, &inner.shared.counters);
+        let accounts = self.accounts_named(None);
+        let (cores, gomaxprocs) = processors();
+        let (slow, stale) = (traffic.slow_consumers.value(), counters.stale_connections.value());
+        let sent = Volume { msgs: traffic.out_messages.value(), bytes: traffic.out_bytes.value() };
+        let received = Volume { msgs: traffic.in_messages.value(), bytes: traffic.in_bytes.value() };
+        let jetstream = self.jetstream().map(|jetstream| {
+            let mut shown = varz::JetStream::of(Some(jetstream));
+            // Where files are is nobody's business elsewhere.
+            shown.config = shown.config.map(|config| Config { store_dir: String::new(), ..config });
+            shown
+        });
+        Statsz {
+            start: self.timestamp(0),
+            mem: process::resident_bytes(),
+            cores,
+            cpu: inner.cpu.percent(inner.clock.now_ns()),
+            connections: inner.connections.count() as u64,
+            total_connections: inner.connections.total(),
+            active_accounts: accounts.iter().filter(|account| account.connections() > 0).count() as u64,
+            subscriptions: accounts.iter().map(|account| subscriptions(account)).sum(),
+            sent,
+            sent_to_clients: sent,
+            received,
+            received_from_clients: received,
+            slow_consumers: slow,
+            slow_consumer_stats: ByKind { clients: slow, ..ByKind::default() },
+            stale_connections: stale,
+            stale_connection_stats: ByKind { clients: stale, ..ByKind::default() },
+            stalled_clients: counters.stalls.value(),
+            active_servers: 1,
+            jetstream,
+            gomemlimit: 0,
+            gomaxprocs,
+        }
     }
 
     fn system_account(&self) -> String {
@@ -288,9 +343,7 @@ impl ServerView for View {
         let bound = inner.bound.lock().clone();
         let port = |address: Option<SocketAddr>| address.map_or(0, |address| address.port());
         let (start, now) = (self.timestamp(0), self.now());
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = tokio::runtime::Handle::try_current()
-            .map_or(processors, |runtime| runtime.metrics().num_workers());
+        let (cores, gomaxprocs) = processors();
         let (in_messages, in_bytes) = (traffic.in_messages.value(), traffic.in_bytes.value());
         let (out_messages, out_bytes) = (traffic.out_messages.value(), traffic.out_bytes.value());
         let (slow, stale) = (traffic.slow_consumers.value(), counters.stale_connections.value());
@@ -331,8 +384,8 @@ impl ServerView for View {
             now,
             uptime: Uptime::between(start, now),
             mem: process::resident_bytes(),
-            cores: count(processors),
-            gomaxprocs: count(threads),
+            cores,
+            gomaxprocs,
             cpu: inner.cpu.percent(inner.clock.now_ns()),
             connections: inner.connections.count() as u64,
             total_connections: inner.connections.total(),
@@ -355,10 +408,7 @@ impl ServerView for View {
             config_digest: options.config_digest.clone().unwrap_or_default(),
             tags: options.server_tags.clone(),
             metadata: options.server_metadata.clone(),
-            feature_flags: FEATURE_FLAGS
-                .into_iter()
-                .map(|(name, on)| (name.into(), options.feature_flags.get(name).copied().unwrap_or(on)))
-                .collect(),
+            feature_flags: feature_flags(&options),
             system_account: self.system_account(),
             slow_consumer_stats: ByKind { clients: slow, ..ByKind::default() },
             stale_connection_stats: ByKind { clients: stale, ..ByKind::default() },
@@ -411,6 +461,9 @@ impl ServerView for View {
             shown.account = (**account.name()).into();
             shown.account_tag = (**account.name()).into();
             account.interest.for_each(|subscription| {
+                if subscription.service().is_some() {
+                    return;
+                }
                 describe(&mut shown, subscription);
                 visit(&shown);
             });
@@ -433,7 +486,7 @@ impl ServerView for View {
         });
         let ratio = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
         InterestStats {
-            num_subscriptions: counts.iter().map(|counts| (counts.literals + counts.wildcards) as u64).sum(),
+            num_subscriptions: counts.iter().map(shown_subscriptions).sum(),
             num_cache: routes,
             num_inserts: counts.iter().map(|counts| counts.inserts).sum(),
             num_removes: counts.iter().map(|counts| counts.removes).sum(),
@@ -458,29 +511,14 @@ impl ServerView for View {
             jetstream_enabled: self.jetstream().is_some_and(|jetstream| jetstream.account(name).is_some()),
             client_connections: account.connections() as u64,
             subscriptions: subscriptions(&account),
-            name_tag: name.into(),
+            name_tag: self.name_tag(name),
             sublist_stats: self.interest(Some(name)),
             ..accountz::Account::default()
         })
     }
 
     fn account_stats(&self) -> Vec<AccountStats> {
-        let stats = |account: Arc<Account>| {
-            let traffic = |messages: u64, bytes: u64| Traffic { msgs: messages, bytes, ..Traffic::default() };
-            let counted = &account.traffic;
-            AccountStats {
-                acc: (**account.name()).into(),
-                name: (**account.name()).into(),
-                conns: account.connections() as u64,
-                total_conns: account.connections() as u64,
-                num_subscriptions: subscriptions(&account),
-                sent: traffic(counted.out_messages.value(), counted.out_bytes.value()),
-                received: traffic(counted.in_messages.value(), counted.in_bytes.value()),
-                slow_consumers: counted.slow_consumers.value(),
-                ..AccountStats::default()
-            }
-        };
-        self.accounts_named(None).into_iter().map(stats).collect()
+        self.accounts_named(None).iter().map(|account| account_stats(&self.inner, account)).collect()
     }
 
     fn routes(&self, _: SubscriptionList) -> Vec<routez::Route> {
@@ -501,8 +539,8 @@ impl ServerView for View {
     }
 
     fn queues(&self) -> BTreeMap<String, QueueLength> {
-        // Nothing is queued between tasks: whoever publishes delivers.
-        BTreeMap::new()
+        // Nothing else is queued between tasks: whoever publishes delivers.
+        self.inner.system.get().map(|system| system.queues().into()).unwrap_or_default()
     }
 
     fn stacks(&self) -> String {
@@ -609,9 +647,67 @@ fn describe(shown: &mut connz::Subscription, subscription: &Subscription) {
     shown.cid = subscription.connection().id();
 }
 
+/// Subscriptions of clients; services of the server itself are not shown.
 fn subscriptions(account: &Account) -> u64 {
-    let counts = account.interest.counts();
+    shown_subscriptions(&account.interest.counts())
+}
+
+fn shown_subscriptions(counts: &InterestCounts) -> u64 {
     (counts.literals + counts.wildcards) as u64
+}
+
+/// What an account calls itself.
+pub(crate) fn name_tag(inner: &Inner, account: &str) -> String {
+    let operators = inner.operators.get();
+    operators.and_then(|operators| operators.name_tag(account)).unwrap_or_else(|| account.into())
+}
+
+/// Connections and traffic of an account.
+pub(crate) fn account_stats(inner: &Inner, account: &Account) -> AccountStats {
+    let traffic = |messages: u64, bytes: u64| Traffic { msgs: messages, bytes, ..Traffic::default() };
+    let counted = &account.traffic;
+    AccountStats {
+        acc: (**account.name()).into(),
+        name: name_tag(inner, account.name()),
+        conns: account.connections() as u64,
+        total_conns: account.connections() as u64,
+        num_subscriptions: subscriptions(account),
+        sent: traffic(counted.out_messages.value(), counted.out_bytes.value()),
+        received: traffic(counted.in_messages.value(), counted.in_bytes.value()),
+        slow_consumers: counted.slow_consumers.value(),
+        ..AccountStats::default()
+    }
+}
+
+/// Who speaks in messages of the system account.
+pub(crate) fn identity(inner: &Inner) -> Identity {
+    let (options, settings) = (inner.options.load(), inner.shared.settings());
+    Identity {
+        name: settings.info.server_name.clone(),
+        host: settings.info.host.clone(),
+        id: settings.info.server_id.clone(),
+        cluster: String::new(),
+        domain: settings.info.domain.clone(),
+        version: NATS_VERSION.into(),
+        tags: options.server_tags.clone(),
+        metadata: options.server_metadata.clone(),
+        feature_flags: feature_flags(&options),
+        jetstream: settings.info.jetstream,
+    }
+}
+
+fn feature_flags(options: &Options) -> BTreeMap<String, bool> {
+    let flag =
+        |(name, on): (&str, bool)| (name.to_owned(), options.feature_flags.get(name).copied().unwrap_or(on));
+    FEATURE_FLAGS.into_iter().map(flag).collect()
+}
+
+/// Processors of the machine, and threads that carry traffic.
+fn processors() -> (u32, u32) {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads =
+        tokio::runtime::Handle::try_current().map_or(processors, |runtime| runtime.metrics().num_workers());
+    (count(processors), count(threads))
 }
 
 fn nanoseconds(duration: std::time::Duration) -> i64 {

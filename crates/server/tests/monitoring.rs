@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 #[path = "monitoring/client.rs"]
+#[allow(dead_code, reason = "the tests of the system account use more of it")]
 mod client;
 #[path = "monitoring/http.rs"]
 mod http;

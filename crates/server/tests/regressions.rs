@@ -91,6 +91,7 @@ async fn a_user_removed_during_a_slow_check_does_not_get_in() {
         account: None,
         permissions: None,
         connection_types: None,
+        proxy_required: false,
     };
     let with = |users: Vec<User>| local(Options { users, ..Options::default() });
     let server = Server::start(with(vec![user("here"), user("gone")])).await.unwrap();

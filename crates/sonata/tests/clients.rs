@@ -21,6 +21,7 @@ fn user(name: &str, password: &str, account: Option<&str>) -> User {
         account: account.map(Into::into),
         permissions: None,
         connection_types: None,
+        proxy_required: false,
     }
 }
 

@@ -10,6 +10,7 @@ use std::process::Command;
 const FLOORS: &[&[&str]] = &[
     &["sonata-disk"],
     &["sonata-subject", "sonata-journal"],
+    &["sonata-jwt"],
     &["sonata-proto", "sonata-auth", "sonata-conf", "sonata-store"],
     &["sonata-broker", "sonata-jetstream"],
     &["sonata-monitor"],

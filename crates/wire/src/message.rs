@@ -31,6 +31,40 @@ const MADE_UP_FIELDS: [&str; 17] = [
     "start",
 ];
 
+/// The same in what a server says in its system account, where it measures itself. A message is of that kind if it holds
+/// [`SYSTEM_SIGN`].
+const MADE_UP_BY_SYSTEM: [&str; 24] = [
+    "seq",
+    "server_id",
+    "now",
+    "start",
+    "stop",
+    "last_activity",
+    "uptime",
+    "idle",
+    "rtt",
+    "cid",
+    "port",
+    "mem",
+    "cpu",
+    "pending_bytes",
+    "in_msgs",
+    "in_bytes",
+    "out_msgs",
+    "out_bytes",
+    "msgs",
+    "bytes",
+    "num_cache",
+    "num_matches",
+    "num_subscriptions",
+    "update_time",
+];
+
+const SYSTEM_SIGN: &str = "\"server\":{\"name\":";
+
+/// What a server says of itself alone when it leaves begins with this.
+const FAREWELL_SIGN: &str = "{\"name\":";
+
 /// Fields of the metric of a service that come from a clock.
 const LATENCY_FIELDS: [&str; 3] = ["service", "system", "total"];
 
@@ -117,12 +151,19 @@ pub fn normal(frame: &[u8], made_up: &mut MadeUp) -> Vec<u8> {
     format!("{line}{blanked}").into()
 }
 
-/// Finds names in the answer to the creation of a consumer, and in the headers of a message.
+/// Finds names in the answer of a server that is asked who it is, in that to the creation of a consumer, and in the headers of a message.
 fn learn_names(body: &str, made_up: &mut MadeUp) {
     body.split("\r\n")
         .filter_map(|line| line.split_once(": "))
         .filter(|(_, value)| value.starts_with(RESPONSE_PREFIX))
         .for_each(|(_, value)| made_up.learn(value));
+    // Who a server is, asked for alone.
+    if body.starts_with("{\"name\":\"")
+        && let Some((_, rest)) = body.split_once("\"id\":\"N")
+        && let Some((id, _)) = rest.split_once("\"}")
+    {
+        made_up.learn(&format!("N{id}"));
+    }
     if body.contains("consumer_create_response\"")
         && let Some((_, rest)) = body.split_once("\"name\":\"")
         && let Some((name, _)) = rest.split_once('"')
@@ -184,6 +225,9 @@ fn blank_headers(headers: &str) -> String {
 
 /// The text with the values of [`MADE_UP_FIELDS`] blanked, everything else as it was. It need not be right JSON.
 fn blank_json(text: &str) -> String {
+    let is_of_system = text.contains(SYSTEM_SIGN) || text.starts_with(FAREWELL_SIGN);
+    let is_made_up =
+        |field: &str| MADE_UP_FIELDS.contains(&field) || (is_of_system && MADE_UP_BY_SYSTEM.contains(&field));
     let mut blanked = String::with_capacity(text.len());
     let is_latency = text.contains(LATENCY_TYPE);
     let mut rest = text;
@@ -196,7 +240,7 @@ fn blank_json(text: &str) -> String {
         rest = behind;
         let Some(value) = behind.strip_prefix(':') else { continue };
         let field = string.trim_matches('"');
-        if MADE_UP_FIELDS.contains(&field) || (is_latency && LATENCY_FIELDS.contains(&field)) {
+        if is_made_up(field) || (is_latency && LATENCY_FIELDS.contains(&field)) {
             let length = scalar_length(value);
             let (value, behind) = value.split_at(length);
             let is_kept = value.is_empty() || KEPT.contains(&value);
@@ -268,6 +312,20 @@ mod tests {
                     "HMSG a 1 * *\r\nNATS/1.0\r\nNats-Time-Stamp: *\r\nB: 1\r\n\r\n{\"ts\":\"*\"}\r\n",
                 ),
                 ("MSG a 1 9\r\n{\"ts\r\n", "MSG a 1 9\r\n{\"ts\r\n"),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_a_server_measures_of_itself_is_blanked_in_its_own_account_only() {
+        play(
+            "A connect\n",
+            &[
+                (
+                    "MSG a 1 99\r\n{\"server\":{\"name\":\"s\",\"id\":\"N\",\"seq\":7},\"data\":{\"cid\":9,\"rtt\":\"1ms\",\"a\":1}}\r\n",
+                    "MSG a 1 *\r\n{\"server\":{\"name\":\"s\",\"id\":\"*\",\"seq\":\"*\"},\"data\":{\"cid\":\"*\",\"rtt\":\"*\",\"a\":1}}\r\n",
+                ),
+                ("MSG a 1 9\r\n{\"seq\":7}\r\n", "MSG a 1 9\r\n{\"seq\":7}\r\n"),
             ],
         );
     }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use sonata_auth::response::ResponseTracker;
+use sonata_auth::token::TokenGrant;
 use sonata_auth::user::{Check, Credentials, Identity, Name, Outcome, Reason, SlowCheck};
 use sonata_proto::encode::ErrorText;
 
@@ -42,6 +43,7 @@ impl Client {
                     self.connect_received = true;
                     self.phase = Phase::Serving;
                     self.bind(identity);
+                    self.is_admission_new = !self.is_closed();
                     return !self.is_closed();
                 }
                 self.deny(Reason::NothingPresented);
@@ -160,10 +162,12 @@ impl Client {
             token: &self.options.auth_token,
             nkey: &self.options.nkey,
             sig: &self.options.signature,
+            jwt: &self.options.jwt,
             proxy_sig: &self.options.proxy_signature,
             nonce: &self.nonce,
             certificate: self.certificate.as_deref(),
             connection_type: self.connection_type,
+            source: self.connection.remote().map(|remote| remote.ip()),
         }
     }
 
@@ -177,12 +181,14 @@ impl Client {
         }
         if let Some(member) = self.member.take() {
             member.account.leave();
+            self.left = Some(member.account);
         }
         self.bind(identity);
         if self.is_closed() {
             return;
         }
         self.phase = Phase::Serving;
+        self.is_admission_new = true;
         let headers = self.settings.parse.headers && self.options.headers;
         self.connection.set_headers(headers);
         self.update_parser();
@@ -201,12 +207,7 @@ impl Client {
     fn admit_again(&mut self, worker: &mut Worker, outcome: Outcome) {
         let identity = match outcome {
             Outcome::Granted(identity) => identity,
-            Outcome::Refused(reason) => {
-                return match self.member.as_ref().map(|member| &member.user) {
-                    Some(Name::User(_) | Name::Nkey(_)) => self.close(CloseReason::Revocation),
-                    _ => self.deny(reason),
-                };
-            }
+            Outcome::Refused(reason) => return self.send_away(reason),
         };
         let account = identity.account.as_deref().unwrap_or(GLOBAL_ACCOUNT);
         // The very account, not another one of its name: it may have been removed and configured again meanwhile.
@@ -217,14 +218,46 @@ impl Client {
             return self.close(CloseReason::Revocation);
         };
         self.admitted_by = self.settings.clone();
+        self.connection.set_permissions(identity.permissions.clone());
         member.permissions = identity.permissions;
+        member.token = identity.token;
         self.hot = None;
+        self.update_parser();
         self.update_responses();
         self.review_subscriptions(worker);
         let subscriptions = self.connection.subscription_table().lock().len();
         if self.subscriptions_max().is_some_and(|max| subscriptions > max) {
             self.fail(&ErrorText::MaximumSubscriptionsExceeded, CloseReason::MaxSubscriptionsExceeded);
         }
+    }
+
+    /// Somebody who was let in may not stay.
+    fn send_away(&mut self, reason: Reason) {
+        let member = self.member.as_ref();
+        match (reason, member.map(|member| &member.user)) {
+            (Reason::TokenRevoked, _) => {
+                self.fail(&ErrorText::UserAuthenticationRevoked, CloseReason::Revocation);
+            }
+            (Reason::TokenExpired | Reason::TimeNotAllowed, _) => {
+                self.fail(&ErrorText::UserAuthenticationExpired, CloseReason::AuthenticationExpired);
+            }
+            (Reason::AccountExpired, _) => {
+                self.fail(&ErrorText::AccountAuthenticationExpired, CloseReason::AuthenticationExpired);
+            }
+            (Reason::BearerNotAllowed, _) => self.deny(reason),
+            _ if member.is_some_and(|member| member.token.is_some()) => {
+                self.close(CloseReason::AuthenticationFailure);
+            }
+            (_, Some(Name::User(_) | Name::Nkey(_))) => self.close(CloseReason::Revocation),
+            _ => self.deny(reason),
+        }
+    }
+
+    /// The time of the user, or of its account, is over.
+    pub(super) fn expire(&mut self) {
+        let token = self.member.as_ref().and_then(|member| member.token.as_ref());
+        let account = token.is_some_and(|token| token.is_account_expiry);
+        self.send_away(if account { Reason::AccountExpired } else { Reason::TokenExpired });
     }
 
     /// Puts the client into its account, or closes it when the account is full.
@@ -240,9 +273,11 @@ impl Client {
                 CloseReason::MaxAccountConnectionsExceeded,
             );
         }
-        self.show_profile(&identity.user, Some(account.name().clone()));
+        self.show_profile(&identity.user, Some(account.name().clone()), identity.token.clone());
+        self.connection.set_permissions(identity.permissions.clone());
         self.admitted_by = self.settings.clone();
-        self.member = Some(Membership { account, permissions: identity.permissions, user: identity.user });
+        let Identity { user, permissions, token, .. } = identity;
+        self.member = Some(Membership { account, permissions, user, token });
         self.hot = None;
         self.update_responses();
         self.update_parser();
@@ -265,7 +300,7 @@ impl Client {
         });
         // Monitoring shows as who somebody tried to get in.
         let account = self.member.as_ref().map(|member| member.account.name().clone());
-        self.show_profile(&presented, account);
+        self.show_profile(&presented, account, None);
         match presented {
             Name::Unknown => self.log(Level::Error, format_args!("authentication error")),
             name => self.log(Level::Error, format_args!("authentication error - {name}")),
@@ -280,13 +315,14 @@ impl Client {
     }
 
     /// What monitoring shows of the client: what it says of itself in `CONNECT`, as whom it came and where it is.
-    fn show_profile(&self, user: &Name, account: Option<Arc<str>>) {
+    fn show_profile(&self, user: &Name, account: Option<Arc<str>>, token: Option<Arc<TokenGrant>>) {
         self.connection.set_profile(Profile {
             name: self.options.name.as_str().into(),
             lang: self.options.lang.as_str().into(),
             version: self.options.version.as_str().into(),
             user: user.authorized_user().into(),
             account,
+            token,
         });
     }
 }

@@ -24,6 +24,13 @@ impl Client {
         (self.first_pong_sent && self.options.protocol >= 1).then(|| self.info().line())
     }
 
+    /// An `INFO` that sends this client elsewhere while the server goes on; `None` for one that would not understand.
+    pub fn farewell(&mut self) -> Option<Vec<u8>> {
+        self.notice_settings();
+        let takes_it = self.first_pong_sent && self.options.protocol >= 1;
+        takes_it.then(|| ServerInfo { lame_duck: true, ..self.info() }.line())
+    }
+
     /// Tells a client that wants it which account it is in.
     pub(super) fn send_connect_info(&self, worker: &mut Worker) {
         if self.options.protocol >= 1

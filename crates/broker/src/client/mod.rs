@@ -20,6 +20,7 @@ use std::sync::Arc;
 use sonata_auth::certificate::PeerCertificate;
 use sonata_auth::connection_type::ConnectionType;
 use sonata_auth::permission::Permissions;
+use sonata_auth::token::TokenGrant;
 use sonata_auth::user::{Identity, Name, SlowCheck};
 use sonata_proto::connect::ConnectOptions;
 use sonata_proto::encode::{self, ErrorText};
@@ -55,6 +56,10 @@ pub struct Client {
     options: Box<ConnectOptions>,
     /// A `CONNECT` came, or the client was let in without one.
     connect_received: bool,
+    /// It was let in and nobody has asked yet.
+    is_admission_new: bool,
+    /// The account it was in before.
+    left: Option<Arc<Account>>,
     /// From then on a client may be sent an `INFO` at any time.
     first_pong_sent: bool,
     tls: TlsState,
@@ -90,11 +95,39 @@ pub enum TlsState {
     Offered,
 }
 
+/// Being let in.
+#[derive(Debug)]
+pub struct Admission {
+    /// The account that the client was in before, as it is with a second `CONNECT`; it may be the same.
+    pub left: Option<Arc<Account>>,
+}
+
 /// Being in an account.
 struct Membership {
     account: Arc<Account>,
     permissions: Option<Arc<Permissions>>,
     user: Name,
+    /// What the user's token says, if there is one.
+    token: Option<Arc<TokenGrant>>,
+}
+
+impl Membership {
+    /// Bytes of a message, as the account and the user's token have it.
+    fn payload_bytes_max(&self) -> Option<usize> {
+        let user = self.token.as_ref().and_then(|token| token.payload_bytes_max);
+        lower(self.account.limits().payload_bytes_max, user)
+    }
+
+    /// Subscriptions, as the account and the user's token have it.
+    fn subscriptions_max(&self) -> Option<usize> {
+        let user = self.token.as_ref().and_then(|token| token.subscriptions_max);
+        lower(self.account.limits().subscriptions_max, user)
+    }
+
+    /// When the user must go.
+    fn expires_ns(&self) -> u64 {
+        self.token.as_ref().and_then(|token| token.expires_ns).unwrap_or(u64::MAX)
+    }
 }
 
 /// The last publish that may simply happen again: its line up to the size, and its route.
@@ -150,6 +183,8 @@ impl Client {
             nonce: arrival.nonce,
             options: Box::default(),
             connect_received: false,
+            is_admission_new: false,
+            left: None,
             first_pong_sent: false,
             tls: arrival.tls,
             member: None,
@@ -159,7 +194,13 @@ impl Client {
         };
         if !client.settings.users.is_required(client.connection_type) {
             client.phase = Phase::Serving;
-            client.bind(Identity { user: Name::Unknown, account: None, permissions: None, proxy: None });
+            client.bind(Identity {
+                user: Name::Unknown,
+                account: None,
+                permissions: None,
+                proxy: None,
+                token: None,
+            });
         }
         client
     }
@@ -167,6 +208,11 @@ impl Client {
     /// The shared part.
     pub fn connection(&self) -> &Arc<Connection> {
         &self.connection
+    }
+
+    /// Tells, once, that the client was let in.
+    pub fn take_admission(&mut self) -> Option<Admission> {
+        std::mem::take(&mut self.is_admission_new).then(|| Admission { left: self.left.take() })
     }
 
     /// The certificate that TLS has verified.
@@ -353,7 +399,7 @@ impl Client {
             Phase::Connecting { deadline_ns } | Phase::Checking { deadline_ns } => {
                 deadline_ns.min(self.ping.due_ns)
             }
-            Phase::Serving => self.ping.due_ns,
+            Phase::Serving => self.expires_ns().min(self.ping.due_ns),
             Phase::Closed => u64::MAX,
         }
     }
@@ -368,9 +414,16 @@ impl Client {
             self.fail(&ErrorText::AuthenticationTimeout, CloseReason::AuthenticationTimeout);
             return;
         }
+        if now_ns >= self.expires_ns() && !self.is_closed() {
+            return self.expire();
+        }
         if now_ns >= self.ping.due_ns && !self.is_closed() {
             self.on_ping_timer(worker);
         }
+    }
+
+    fn expires_ns(&self) -> u64 {
+        self.member.as_ref().map_or(u64::MAX, Membership::expires_ns)
     }
 
     /// Whether the connection is closed, by whomever.
@@ -405,8 +458,8 @@ impl Client {
     }
 
     fn payload_bytes_max(&self) -> Option<usize> {
-        let account = self.member.as_ref().and_then(|member| member.account.limits().payload_bytes_max);
-        lower(self.settings.parse.payload_bytes_max, account)
+        let member = self.member.as_ref().and_then(Membership::payload_bytes_max);
+        lower(self.settings.parse.payload_bytes_max, member)
     }
 
     /// Adds the batch to the counters that monitoring reads.

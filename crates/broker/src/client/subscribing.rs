@@ -9,7 +9,7 @@ use sonata_auth::permission::SubscribeDecision;
 use sonata_proto::encode::{ErrorText, Quoted};
 use sonata_subject::{classify, tokens};
 
-use super::{Client, lower};
+use super::{Client, Membership, lower};
 use crate::shared::Level;
 use crate::subscription::Subscription;
 use crate::worker::Worker;
@@ -161,7 +161,7 @@ impl Client {
     }
 
     pub(super) fn subscriptions_max(&self) -> Option<usize> {
-        let account = self.member.as_ref().and_then(|member| member.account.limits().subscriptions_max);
-        lower(self.settings.subscriptions_max, account)
+        let member = self.member.as_ref().and_then(Membership::subscriptions_max);
+        lower(self.settings.subscriptions_max, member)
     }
 }

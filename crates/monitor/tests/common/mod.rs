@@ -8,7 +8,7 @@ pub(crate) mod jetstream;
 use std::collections::BTreeMap;
 
 use sonata_monitor::accountz::{Account, Export, Import};
-use sonata_monitor::accstatz::{AccountStats, Traffic};
+use sonata_monitor::accstatz::{AccountStats, Traffic, Volume};
 use sonata_monitor::connz::{Connection, ConnectionKey, ConnectionState, Subscription};
 use sonata_monitor::ipqueuesz::QueueLength;
 use sonata_monitor::jetstream::{Damage, JetStreamView};
@@ -17,6 +17,8 @@ use sonata_monitor::metrics::Counters;
 use sonata_monitor::query::SubscriptionList;
 use sonata_monitor::routez::Route;
 use sonata_monitor::subsz::InterestStats;
+use sonata_monitor::system::server_info::Identity;
+use sonata_monitor::system::statsz::Statsz;
 use sonata_monitor::text::{RoundTrip, Timestamp, Uptime};
 use sonata_monitor::varz::{
     self, Cluster, Gateway, LeafDeny, MemoryPool, MemoryPools, ProxyKey, RemoteLeaf, Varz, Websocket,
@@ -54,6 +56,49 @@ impl ServerView for Server {
 
     fn server_name(&self) -> String {
         self.varz.server_name.clone()
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            name: self.varz.server_name.clone(),
+            host: self.varz.host.clone(),
+            id: self.varz.server_id.clone(),
+            cluster: self.varz.cluster.name.clone(),
+            domain: self.varz.jetstream.config.clone().unwrap_or_default().domain,
+            version: self.varz.version.clone(),
+            tags: self.varz.tags.clone(),
+            metadata: self.varz.metadata.clone(),
+            feature_flags: self.varz.feature_flags.clone(),
+            jetstream: self.jetstream.is_some(),
+        }
+    }
+
+    fn statsz(&self) -> Statsz {
+        let varz = &self.varz;
+        let volume = |msgs, bytes| Volume { msgs, bytes };
+        Statsz {
+            start: varz.start,
+            mem: varz.mem,
+            cores: varz.cores,
+            cpu: varz.cpu,
+            connections: varz.connections,
+            total_connections: varz.total_connections,
+            active_accounts: 1,
+            subscriptions: varz.subscriptions,
+            sent: volume(varz.out_msgs, varz.out_bytes),
+            sent_to_clients: volume(varz.out_client_msgs, varz.out_client_bytes),
+            received: volume(varz.in_msgs, varz.in_bytes),
+            received_from_clients: volume(varz.in_client_msgs, varz.in_client_bytes),
+            slow_consumers: varz.slow_consumers,
+            slow_consumer_stats: varz.slow_consumer_stats,
+            stale_connections: varz.stale_connections,
+            stale_connection_stats: varz.stale_connection_stats,
+            stalled_clients: varz.stalled_clients,
+            active_servers: 1,
+            jetstream: self.jetstream().map(|jetstream| varz::JetStream::of(Some(jetstream))),
+            gomemlimit: varz.gomemlimit,
+            gomaxprocs: varz.gomaxprocs,
+        }
     }
 
     fn system_account(&self) -> String {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sonata_broker::account::GLOBAL_ACCOUNT;
-use sonata_conf::options::{JetStream, Options};
+use sonata_conf::options::{AccountJetStream, JetStream, Options};
 use sonata_jetstream::config::AccountLimits;
 
 /// The folder below the configured one, as in the original; without one it is in the folder for temporary files.
@@ -26,19 +26,7 @@ pub(super) fn accounts(server: &Options) -> Vec<(String, AccountLimits)> {
         .accounts
         .iter()
         .filter_map(|account| account.jetstream.map(|limits| (account.name.clone(), limits)))
-        .map(|(name, limits)| {
-            let limits = AccountLimits {
-                max_memory: limits.max_memory,
-                max_storage: limits.max_storage,
-                max_streams: limits.max_streams,
-                max_consumers: limits.max_consumers,
-                max_ack_pending: limits.max_ack_pending,
-                memory_max_stream_bytes: limits.memory_max_stream_bytes,
-                storage_max_stream_bytes: limits.storage_max_stream_bytes,
-                max_bytes_required: limits.max_bytes_required,
-            };
-            (name, limits)
-        })
+        .map(|(name, said)| (name, limits(said)))
         .collect();
     let system = server.system_account_name();
     if server.accounts.iter().all(|account| Some(&*account.name) == system) {
@@ -46,6 +34,20 @@ pub(super) fn accounts(server: &Options) -> Vec<(String, AccountLimits)> {
         return vec![(GLOBAL_ACCOUNT.to_owned(), AccountLimits::default())];
     }
     configured
+}
+
+/// What an account may use.
+pub(super) fn limits(said: AccountJetStream) -> AccountLimits {
+    AccountLimits {
+        max_memory: said.max_memory,
+        max_storage: said.max_storage,
+        max_streams: said.max_streams,
+        max_consumers: said.max_consumers,
+        max_ack_pending: said.max_ack_pending,
+        memory_max_stream_bytes: said.memory_max_stream_bytes,
+        storage_max_stream_bytes: said.storage_max_stream_bytes,
+        max_bytes_required: said.max_bytes_required,
+    }
 }
 
 /// As the log shows sizes.

@@ -5,6 +5,7 @@
 //! consumers, [`requests`] answers the API, [`upkeep`] writes segments and checkpoints; each on threads of their own, so
 //! that no disk is ever waited for on a thread that serves connections.
 
+mod accounts;
 mod commits;
 mod folder;
 mod requests;
@@ -27,7 +28,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, RwLock};
 use sonata_broker::account::Account as BrokerAccount;
-use sonata_broker::connection::{Connection, Port};
+use sonata_broker::connection::Connection;
 use sonata_broker::service::Outbox;
 use sonata_broker::shared::{Level, Log, Shared};
 use sonata_broker::subscription::Subscription;
@@ -44,6 +45,7 @@ use sonata_store::Sealing;
 
 use crate::clock::Clock;
 use crate::logger::Logger;
+use crate::nowhere::Nowhere;
 use crate::server::StartError;
 
 pub(crate) use view::JetStreamSnapshots;
@@ -68,6 +70,7 @@ pub(crate) struct JetStream {
     /// What the server publishes by.
     connection: Arc<Connection>,
     accounts: RwLock<HashMap<u32, Arc<Home>>>,
+    world: Arc<world::ServerWorld>,
     lanes: RwLock<HashMap<u64, Arc<Handle>>>,
     /// Subscriptions of the streams, by lane.
     subscriptions: Mutex<HashMap<u64, Vec<Arc<Subscription>>>>,
@@ -125,17 +128,6 @@ impl Publish for Post<'_> {
     }
 }
 
-/// The server's own connection has no socket.
-struct Nowhere;
-
-impl Port for Nowhere {
-    fn try_write(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        Ok(slices.iter().map(|slice| slice.len()).sum())
-    }
-
-    fn wake(&self) {}
-}
-
 impl JetStream {
     /// Recovers what is on the disk and begins to serve.
     pub(crate) fn start(
@@ -189,6 +181,7 @@ impl JetStream {
             resave: recovering.is_resave_due(),
             connection,
             accounts: RwLock::new(homes),
+            world: world.clone(),
             lanes: RwLock::default(),
             subscriptions: Mutex::default(),
             watches: Mutex::default(),

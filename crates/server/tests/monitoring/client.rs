@@ -60,6 +60,22 @@ impl Client {
         }
     }
 
+    /// Reads a line, with its end.
+    pub(crate) fn read_line(&mut self) -> String {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\n") {
+            line.extend(self.read_bytes(1));
+        }
+        String::from_utf8(line).unwrap()
+    }
+
+    /// Reads so many bytes.
+    pub(crate) fn read_bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.0.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
     /// Reads until the server has closed the connection.
     pub(crate) fn read_to_end(&mut self) {
         let mut seen = Vec::new();
