@@ -187,6 +187,10 @@ impl Presented {
                 }
             }
         }
+        let external = &claims.nats.authorization;
+        if external.is_on() && !external.auth_users.contains(&self.claims.data.subject) {
+            return Err(Reason::CalloutNeeded);
+        }
         let limits = &self.claims.nats.limits;
         if claims.data.expires > 0 && claims.data.expires <= now.unix() {
             return Err(Reason::AccountExpired);

@@ -316,6 +316,8 @@ pub enum Reason {
     ScopedUserHasLimits,
     /// What the signing key says cannot be filled in for this user.
     TemplateInvalid,
+    /// The account has its users decided on by a service, which this server cannot ask yet.
+    CalloutNeeded,
     /// The account's time is over.
     AccountExpired,
     /// The account's users must prove to have their keys.
@@ -363,6 +365,7 @@ impl fmt::Display for Reason {
             Self::SignerUnknown => "user JWT issuer is not known",
             Self::ScopedUserHasLimits => "scoped users require no permissions or limits set",
             Self::TemplateInvalid => "user JWT generated invalid permissions",
+            Self::CalloutNeeded => "the account needs auth callout, which is not supported yet",
             Self::AccountExpired => "account JWT has expired",
             Self::BearerNotAllowed => "account does not allow bearer tokens",
             Self::TokenRevoked => "user authentication revoked",

@@ -106,6 +106,16 @@ fn times(start: &str, end: &str) -> Vec<TimeRange> {
     vec![TimeRange { start: start.into(), end: end.into() }]
 }
 
+/// Whom a service is to decide on is not let in without it, as long as it cannot be asked.
+#[test]
+fn an_account_with_auth_callout_lets_in_its_auth_users_only() {
+    let external =
+        |user: String| move |case: &mut Case| case.account.nats.authorization.auth_users = vec![user];
+    let other = key(KeyPairType::User, 77).public_key();
+    assert_eq!(Case::with(external(other)).judge().unwrap_err(), Reason::CalloutNeeded);
+    assert!(Case::with(external(user_key().public_key())).judge().is_ok());
+}
+
 /// Each case has everything wrong that is found later as well, so that the order shows.
 #[test]
 fn reasons_in_order() {
