@@ -18,7 +18,7 @@ use crate::msgtrace::Tracing;
 use crate::outbound::{Full, Outbound, SHARED_BYTES_MIN};
 use crate::pool::shared_copy;
 use crate::route::{Receiver, Route, ServiceLeg};
-use crate::service::Inbound;
+use crate::service::{Inbound, Service};
 use crate::shared::{Level, Shared};
 use crate::subscription::Subscription;
 use crate::worker::Worker;
@@ -112,11 +112,7 @@ impl Run<'_> {
             let text = if span.scratch { scratch } else { self.input };
             taken |= service.receive(&self.inbound(leg, span, text), &mut worker.outbox);
         }
-        let same =
-            |called: &Arc<Subscription>| called.service().is_some_and(|other| Arc::ptr_eq(other, service));
-        if !worker.services.iter().any(same) {
-            worker.services.push(subscription.clone());
-        }
+        worker.note_service(subscription, service);
         taken
     }
 
@@ -288,7 +284,7 @@ impl Run<'_> {
         worker.batch.out_messages += copies;
         worker.batch.out_bytes += outbound.message_bytes - before.1;
         worker.batch.appended_bytes += outbound.pending_bytes() - before.2;
-        self.after_append(worker, connection, outbound, delivered, full);
+        worker.after_append(connection, outbound, self.stall_producers, delivered, full);
         copies as usize
     }
 
@@ -324,30 +320,6 @@ impl Run<'_> {
         outbound.messages += copies;
         subscription.set_delivered(subscription.delivered() + copies);
         copies as usize
-    }
-
-    fn after_append(
-        &self,
-        worker: &mut Worker,
-        connection: &Arc<Connection>,
-        mut outbound: MutexGuard<'_, Outbound>,
-        delivered: bool,
-        full: bool,
-    ) {
-        if full {
-            drop(outbound);
-            connection.close(CloseReason::SlowConsumerPendingBytes);
-            return;
-        }
-        if self.stall_producers
-            && outbound.is_stalling()
-            && !worker.stalling.last().is_some_and(|last| Arc::ptr_eq(last, connection))
-        {
-            worker.stalling.push(connection.clone());
-        }
-        if delivered && promise(&mut outbound) {
-            worker.promised.push(connection.clone());
-        }
     }
 
     #[inline]
@@ -461,6 +433,40 @@ impl Run<'_> {
 }
 
 impl Worker {
+    /// Something was appended to the connection's buffer, or did not fit: who is to know.
+    pub(crate) fn after_append(
+        &mut self,
+        connection: &Arc<Connection>,
+        mut outbound: MutexGuard<'_, Outbound>,
+        stall_producers: bool,
+        delivered: bool,
+        full: bool,
+    ) {
+        if full {
+            drop(outbound);
+            connection.close(CloseReason::SlowConsumerPendingBytes);
+            return;
+        }
+        if stall_producers
+            && outbound.is_stalling()
+            && !self.stalling.last().is_some_and(|last| Arc::ptr_eq(last, connection))
+        {
+            self.stalling.push(connection.clone());
+        }
+        if delivered && promise(&mut outbound) {
+            self.promised.push(connection.clone());
+        }
+    }
+
+    /// A service was called in this batch.
+    pub(crate) fn note_service(&mut self, subscription: &Arc<Subscription>, service: &Arc<dyn Service>) {
+        let same =
+            |called: &Arc<Subscription>| called.service().is_some_and(|other| Arc::ptr_eq(other, service));
+        if !self.services.iter().any(same) {
+            self.services.push(subscription.clone());
+        }
+    }
+
     /// Delivers one message of the worker's scratch space without a route, if it has no receiver or just one connection
     /// with one subscription; false, and nothing is done, when it is not as simple as that.
     pub(crate) fn deliver_once(&mut self, account: &Account, subject: &[u8], span: &Span) -> bool {

@@ -292,6 +292,19 @@ impl Route {
         self.deals_runs
     }
 
+    /// The only receiver there is, if that is a subscription of the account itself.
+    pub(crate) fn only_receiver(&self) -> Option<&Receiver> {
+        let nothing_else = self.queues.is_empty()
+            && self.services.is_empty()
+            && self.imports.is_empty()
+            && self.picks.is_none()
+            && self.mapped.is_none();
+        match &*self.plain {
+            [only] if nothing_else && only.import.is_none() => Some(only),
+            _ => None,
+        }
+    }
+
     /// How many connections get every message.
     pub(crate) fn connection_count(&self) -> usize {
         self.connections.len()

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::account::Account;
 use crate::connection::Connection;
 use crate::delivery::{Run, Span};
-use crate::importing::{Answer, compose};
+use crate::importing::{Answer, compose, push_number};
 use crate::msgtrace::TracedStream;
 use crate::route::Naming;
 use crate::shared::Shared;
@@ -20,6 +20,12 @@ use crate::worker::Worker;
 /// How often services may answer one another within one batch. What is left then waits for the next batch of the same
 /// worker, so that services that feed each other in a circle cannot hold a thread for ever.
 const ROUNDS_MAX: usize = 32;
+
+/// Rounds of one batch that run errands; later ones are postponed.
+const ERRAND_ROUNDS_MAX: usize = 2;
+
+/// How far back an errand of the same key is looked for.
+const ERRANDS_COMPARED: usize = 4;
 
 /// Bytes of outbox text that are kept allocated between batches.
 const OUTBOX_BYTES_KEPT: usize = 1024 * 1024;
@@ -60,16 +66,35 @@ pub struct Inbound<'a> {
     pub now_ns: u64,
 }
 
-/// Messages that services want published.
+/// What a service has to do once a batch is through, once for all messages of the batch.
+pub trait Errand: Send + Sync {
+    /// Called on the publisher's thread, which it may keep for as long as a batch of input takes. Whatever it puts into the
+    /// worker's outbox and must know to be delivered when it returns it gives to [`Worker::publish_items`].
+    fn run(&self, worker: &mut Worker);
+
+    /// Called instead when there is no time left: somebody else is to see to it.
+    fn postpone(&self);
+}
+
+/// Messages that services want published, and errands.
 #[derive(Default)]
 pub struct Outbox {
     items: Vec<Item>,
     text: Vec<u8>,
+    senders: Vec<Sender>,
+    errands: Vec<(u64, Arc<dyn Errand>)>,
 }
 
-struct Item {
+/// In which account, and by whom.
+#[derive(Clone)]
+struct Sender {
     account: Arc<Account>,
     publisher: Arc<Connection>,
+}
+
+/// A message of the outbox: where its parts are. They follow one another, with a line end behind the payload.
+struct Item {
+    sender: usize,
     start: usize,
     route_bytes: usize,
     subject_bytes: usize,
@@ -94,12 +119,68 @@ pub struct Outgoing<'a> {
     pub payload: &'a [u8],
 }
 
+impl Item {
+    fn part<'t>(&self, text: &'t [u8], before: usize, bytes: usize) -> &'t [u8] {
+        &text[self.start + before..self.start + before + bytes]
+    }
+
+    fn route<'t>(&self, text: &'t [u8]) -> &'t [u8] {
+        self.part(text, 0, self.route_bytes)
+    }
+
+    fn subject<'t>(&self, text: &'t [u8]) -> &'t [u8] {
+        self.part(text, self.route_bytes, self.subject_bytes)
+    }
+
+    fn reply<'t>(&self, text: &'t [u8]) -> &'t [u8] {
+        self.part(text, self.route_bytes + self.subject_bytes, self.reply_bytes)
+    }
+
+    /// Headers and payload.
+    fn content<'t>(&self, text: &'t [u8]) -> &'t [u8] {
+        let message = self.message(text);
+        &message[..message.len() - 2]
+    }
+
+    /// Headers, payload and line end.
+    fn message<'t>(&self, text: &'t [u8]) -> &'t [u8] {
+        let before = self.route_bytes + self.subject_bytes + self.reply_bytes;
+        self.part(text, before, self.header_bytes + self.payload_bytes + 2)
+    }
+
+    /// Whether both are delivered by one route, which is not that of their own subjects.
+    fn leads_where(&self, other: &Self, text: &[u8]) -> bool {
+        self.sender == other.sender && self.route_bytes > 0 && self.route(text) == other.route(text)
+    }
+
+    /// What a subscription gets before the message itself.
+    fn line(&self, text: &[u8], sid: &[u8], line: &mut Vec<u8>) {
+        line.clear();
+        line.extend_from_slice(if self.header_bytes > 0 { b"HMSG " } else { b"MSG " });
+        for part in [self.subject(text), sid, self.reply(text)].into_iter().filter(|part| !part.is_empty()) {
+            line.extend_from_slice(part);
+            line.push(b' ');
+        }
+        if self.header_bytes > 0 {
+            push_number(line, self.header_bytes);
+            line.push(b' ');
+        }
+        push_number(line, self.header_bytes + self.payload_bytes);
+        line.extend_from_slice(b"\r\n");
+    }
+}
+
 impl Outbox {
     /// Adds a message in the name of `publisher`.
     pub fn push(&mut self, account: &Arc<Account>, publisher: &Arc<Connection>, message: Outgoing<'_>) {
+        let same = |sender: &Sender| {
+            Arc::ptr_eq(&sender.account, account) && Arc::ptr_eq(&sender.publisher, publisher)
+        };
+        if !self.senders.last().is_some_and(same) {
+            self.senders.push(Sender { account: account.clone(), publisher: publisher.clone() });
+        }
         self.items.push(Item {
-            account: account.clone(),
-            publisher: publisher.clone(),
+            sender: self.senders.len() - 1,
             start: self.text.len(),
             route_bytes: message.route.len(),
             subject_bytes: message.subject.len(),
@@ -107,12 +188,23 @@ impl Outbox {
             header_bytes: message.headers.len(),
             payload_bytes: message.payload.len(),
         });
-        for part in [message.route, message.subject, message.reply, message.headers, message.payload] {
+        for part in [message.route, message.subject, message.reply, message.headers, message.payload, b"\r\n"]
+        {
             self.text.extend_from_slice(part);
         }
     }
 
-    /// Whether nothing waits.
+    /// Has an errand run when the batch is through, unless there is one of that key among the latest. That is no promise to
+    /// run it only once.
+    pub fn errand(&mut self, key: u64, errand: impl FnOnce() -> Option<Arc<dyn Errand>>) {
+        if !self.errands.iter().rev().take(ERRANDS_COMPARED).any(|(other, _)| *other == key)
+            && let Some(errand) = errand()
+        {
+            self.errands.push((key, errand));
+        }
+    }
+
+    /// Whether no message waits.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
@@ -120,12 +212,6 @@ impl Outbox {
     /// Bytes that wait.
     pub fn bytes(&self) -> usize {
         self.text.len()
-    }
-
-    fn clear(&mut self) {
-        self.items.clear();
-        self.text.clear();
-        self.text.shrink_to(OUTBOX_BYTES_KEPT);
     }
 }
 
@@ -142,9 +228,9 @@ impl Worker {
         &mut self.outbox
     }
 
-    /// Lets the services of the batch settle, and publishes what they said, and what others said to that.
+    /// Lets the services of the batch settle, publishes what they said, and what others said to that, and runs errands.
     pub fn publish_outbox(&mut self, shared: &Shared, now_ns: u64) {
-        for _ in 0..ROUNDS_MAX {
+        for round in 0..ROUNDS_MAX {
             let services = std::mem::take(&mut self.services);
             for service in &services {
                 if let Some(service) = service.service() {
@@ -155,68 +241,130 @@ impl Worker {
                 self.services = services;
                 self.services.clear();
             }
-            if self.outbox.is_empty() {
+            self.publish_items(shared, now_ns);
+            let errands = std::mem::take(&mut self.outbox.errands);
+            for (_, errand) in &errands {
+                if round < ERRAND_ROUNDS_MAX { errand.run(self) } else { errand.postpone() }
+            }
+            if self.outbox.is_empty() && self.outbox.errands.is_empty() && self.services.is_empty() {
                 return;
             }
-            let mut outbox = std::mem::take(&mut self.outbox);
-            for item in &outbox.items {
-                self.publish_item(shared, item, &outbox.text, now_ns);
-            }
-            outbox.clear();
-            if self.outbox.is_empty() {
-                self.outbox = outbox;
-            }
+        }
+        for (_, errand) in self.outbox.errands.drain(..) {
+            errand.postpone();
         }
     }
 
-    fn publish_item(&mut self, shared: &Shared, item: &Item, text: &[u8], now_ns: u64) {
-        let before = (self.batch.out_messages, self.batch.out_bytes);
-        let (route, rest) = text[item.start..].split_at(item.route_bytes);
-        let (subject, rest) = rest.split_at(item.subject_bytes);
-        let (reply, rest) = rest.split_at(item.reply_bytes);
-        let message = &rest[..item.header_bytes + item.payload_bytes];
+    /// Publishes what waits in the outbox now; what services say to that waits there when it returns.
+    pub fn publish_items(&mut self, shared: &Shared, now_ns: u64) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        let mut items = std::mem::take(&mut self.outbox.items);
+        let mut text = std::mem::take(&mut self.outbox.text);
+        let mut senders = std::mem::take(&mut self.outbox.senders);
+        for run in items.chunk_by(|one, other| one.leads_where(other, &text)) {
+            let Some(sender) = run.first().and_then(|item| senders.get(item.sender)) else { continue };
+            let before = (self.batch.out_messages, self.batch.out_bytes);
+            if !self.deliver_shown(shared, sender, run, &text) {
+                for item in run {
+                    self.publish_item(shared, sender, item, &text, now_ns);
+                }
+            }
+            let (messages, bytes) = (self.batch.out_messages - before.0, self.batch.out_bytes - before.1);
+            (self.batch.out_messages, self.batch.out_bytes) = before;
+            for traffic in [&shared.traffic, &sender.account.traffic] {
+                traffic.out_messages.add(messages);
+                traffic.out_bytes.add(bytes);
+            }
+        }
+        items.clear();
+        senders.clear();
+        text.clear();
+        text.shrink_to(OUTBOX_BYTES_KEPT);
+        if self.outbox.is_empty() {
+            (self.outbox.items, self.outbox.text, self.outbox.senders) = (items, text, senders);
+        }
+    }
+
+    /// Delivers messages of one route, under their own subjects, to the only subscription it leads to: its connection is
+    /// locked once and the text goes there as it is. False, and nothing is done, when it is not as simple as that.
+    fn deliver_shown(&mut self, shared: &Shared, sender: &Sender, run: &[Item], text: &[u8]) -> bool {
+        let Some(first) = run.first().filter(|item| item.route_bytes > 0) else { return false };
+        if shared.is_tracing() {
+            return false;
+        }
+        let (route, _) = self.routes.find(&shared.stamps, &sender.account, first.route(text), Naming::AsIs);
+        let Some(receiver) = route.only_receiver() else { return false };
+        let (subscription, connection) = (&receiver.subscription, receiver.connection());
+        let headers = connection.headers();
+        let is_plain =
+            |item: &Item| (item.header_bytes == 0 || headers) && !Answer::is_one(item.subject(text));
+        if subscription.max() > 0 || connection.tracks_responses() || !run.iter().all(is_plain) {
+            return false;
+        }
+        let mut outbound = connection.outbound().lock();
+        if outbound.closed || subscription.is_closed() {
+            return true;
+        }
+        let before = (outbound.messages, outbound.message_bytes, outbound.pending_bytes());
+        let mut full = false;
+        for item in run {
+            item.line(text, subscription.sid(), &mut self.line);
+            full = outbound.append(connection.pool(), &self.line, item.message(text)).is_err();
+            if full {
+                break;
+            }
+            outbound.messages += 1;
+            outbound.message_bytes += (item.header_bytes + item.payload_bytes) as u64;
+        }
+        let copies = outbound.messages - before.0;
+        subscription.set_delivered(subscription.delivered() + copies);
+        self.batch.out_messages += copies;
+        self.batch.out_bytes += outbound.message_bytes - before.1;
+        self.batch.appended_bytes += outbound.pending_bytes() - before.2;
+        self.after_append(connection, outbound, true, copies > 0, full);
+        true
+    }
+
+    fn publish_item(&mut self, shared: &Shared, sender: &Sender, item: &Item, text: &[u8], now_ns: u64) {
+        let (route, subject, reply) = (item.route(text), item.subject(text), item.reply(text));
+        let (headers, payload) = item.content(text).split_at(item.header_bytes);
         let start = self.scratch.len();
         self.scratch.extend_from_slice(reply);
-        let (headers, payload) = message.split_at(item.header_bytes);
         let span = compose(&mut self.scratch, reply.len(), headers, payload);
         // Replies have a subject of their own each: no route to them is worth remembering.
         let once = route.is_empty() && reply.is_empty() && !shared.is_tracing();
         if Answer::is_one(subject) {
-            let (account, publisher) = (&item.account, &item.publisher);
+            let Sender { account, publisher } = sender;
             Answer { shared, account, subject, publisher, now_ns }.deliver(self, &span);
         }
-        if once && self.deliver_once(&item.account, subject, &span) {
+        if once && self.deliver_once(&sender.account, subject, &span) {
             self.scratch.truncate(start);
         } else {
-            self.deliver_routed(shared, item, route, subject, span, now_ns);
-        }
-        let (messages, bytes) = (self.batch.out_messages - before.0, self.batch.out_bytes - before.1);
-        (self.batch.out_messages, self.batch.out_bytes) = before;
-        for traffic in [&shared.traffic, &item.account.traffic] {
-            traffic.out_messages.add(messages);
-            traffic.out_bytes.add(bytes);
+            self.deliver_routed(shared, sender, route, subject, span, now_ns);
         }
     }
 
     fn deliver_routed(
         &mut self,
         shared: &Shared,
-        item: &Item,
+        sender: &Sender,
         route: &[u8],
         subject: &[u8],
         span: Span,
         now_ns: u64,
     ) {
         let by = if route.is_empty() { subject } else { route };
-        let (found, _) = self.routes.find(&shared.stamps, &item.account, by, Naming::AsIs);
+        let (found, _) = self.routes.find(&shared.stamps, &sender.account, by, Naming::AsIs);
         self.spans.push(span);
         let run = Run {
             shared,
-            account: &item.account,
+            account: &sender.account,
             route: &found,
             shown_subject: (!route.is_empty()).then_some(subject),
             input: b"",
-            publisher: &item.publisher,
+            publisher: &sender.publisher,
             path: None,
             echo: true,
             stall_producers: true,

@@ -105,6 +105,18 @@ impl Worker {
         (stalling.len() * 4 >= receivers).then(|| stalling.into_iter().next()).flatten()
     }
 
+    /// How many receivers were near their limit so far, for [`Worker::forget_stalling`].
+    pub fn stalling(&self) -> usize {
+        self.stalling.len()
+    }
+
+    /// Forgets receivers that came near their limit since there were so many; true when there were some.
+    pub fn forget_stalling(&mut self, before: usize) -> bool {
+        let some = self.stalling.len() > before;
+        self.stalling.truncate(before);
+        some
+    }
+
     /// Cached routes.
     pub fn cached_routes(&self) -> usize {
         self.routes.len()

@@ -89,6 +89,20 @@ pub struct Request<'a> {
     pub client: Option<&'a ClientInfo>,
 }
 
+/// What became of a message for a consumer or a stream.
+#[derive(Debug)]
+pub struct Heard {
+    /// Whether it concerns anything that there is; a requester is told otherwise.
+    pub known: bool,
+    /// The stream that it has moved: the caller sees to [`Node::after`] when its batch is through.
+    pub moved: Option<Arc<Stream>>,
+}
+
+impl Heard {
+    const KNOWN: Self = Self { known: true, moved: None };
+    const UNKNOWN: Self = Self { known: false, moved: None };
+}
+
 /// What holds for all accounts.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -197,6 +211,13 @@ impl Node {
 
     /// Sees to what the stream wishes after its lock was held.
     pub fn after(&self, stream: &Arc<Stream>) {
+        if self.after_but_turn(stream) {
+            self.world.wake(stream);
+        }
+    }
+
+    /// As [`Node::after`], but a turn that is wanted is left to the caller: true then.
+    pub fn after_but_turn(&self, stream: &Arc<Stream>) -> bool {
         let (wishes, watched, stored) = {
             let mut machine = stream.lock();
             (machine.take_turn_wish(), machine.take_watched(), machine.take_stored())
@@ -207,9 +228,7 @@ impl Node {
         if let Some(subjects) = watched {
             self.world.watch(stream, subjects);
         }
-        if wishes {
-            self.world.wake(stream);
-        }
+        wishes
     }
 
     /// Answers a request that may take long or change something. What may be answered at once, on the thread of the client
@@ -225,7 +244,9 @@ impl Node {
         };
         let answered = match operation {
             Operation::ConsumerNext { .. } | Operation::DirectGet { .. } => {
-                self.handle_quickly(account, &operation, request, out);
+                if let Some(stream) = self.handle_quickly(account, &operation, request, out).moved {
+                    self.after(&stream);
+                }
                 return;
             }
             _ if operation.is_of_system() => return,
@@ -437,34 +458,33 @@ impl Node {
         }
     }
 
-    /// Answers pull requests and direct gets; false when there is nobody to ask.
+    /// Answers pull requests and direct gets.
     pub fn handle_quickly(
         &self,
         account: &Account,
         operation: &Operation<'_>,
         request: Request<'_>,
         out: &mut dyn Publish,
-    ) -> bool {
+    ) -> Heard {
         match operation {
             Operation::ConsumerNext { stream, consumer } => {
-                let Ok(found) = account.stream(stream) else { return false };
+                let Ok(found) = account.stream(stream) else { return Heard::UNKNOWN };
                 if request.reply.is_empty() {
-                    return true;
+                    return Heard::KNOWN;
                 }
                 let level = header::get_str(request.headers, name::REQUIRED_API_LEVEL).map(str::parse::<u32>);
                 if level.is_some_and(|level| !level.is_ok_and(|level| level <= API_LEVEL)) {
                     let status = crate::status::Status::RequiredApiLevel.block();
                     out.publish(Outgoing::status(request.reply, status));
-                    return true;
+                    return Heard::KNOWN;
                 }
                 let known = found.lock().pull(consumer, request.reply, request.payload, request.now, out);
-                self.after(&found);
-                known
+                Heard { known, moved: Some(found) }
             }
             Operation::DirectGet { stream, subject } => {
-                let Ok(found) = account.stream(stream) else { return false };
+                let Ok(found) = account.stream(stream) else { return Heard::UNKNOWN };
                 if request.reply.is_empty() {
-                    return true;
+                    return Heard::KNOWN;
                 }
                 let get = DirectGet::parse(
                     *subject,
@@ -477,40 +497,40 @@ impl Node {
                     Ok(get) => machine.direct_get(&get, request.reply, out),
                     Err(status) => out.publish(Outgoing::status(request.reply, status.block())),
                 }
-                true
+                Heard::KNOWN
             }
-            _ => true,
+            _ => Heard::KNOWN,
         }
     }
 
-    /// Takes an acknowledgement, from its subject; false when there is no such consumer.
-    pub fn acknowledge(&self, account: &Account, request: Request<'_>, out: &mut dyn Publish) -> bool {
-        let Some(delivery) = ack::parse(request.subject) else { return false };
+    /// Takes an acknowledgement, from its subject.
+    pub fn acknowledge(&self, account: &Account, request: Request<'_>, out: &mut dyn Publish) -> Heard {
+        let Some(delivery) = ack::parse(request.subject) else { return Heard::UNKNOWN };
         if !ack::is_of_account(request.subject, &account.name) {
-            return false;
+            return Heard::UNKNOWN;
         }
         let (Ok(stream), Ok(consumer)) =
             (std::str::from_utf8(delivery.stream), std::str::from_utf8(delivery.consumer))
         else {
-            return false;
+            return Heard::UNKNOWN;
         };
-        let Ok(found) = account.stream(stream) else { return false };
+        let Ok(found) = account.stream(stream) else { return Heard::UNKNOWN };
         let reply = (!request.reply.is_empty()).then_some(request.reply);
         let known = found.lock().acknowledge(consumer, &delivery, request.payload, reply, request.now, out);
-        self.after(&found);
-        known
+        Heard { known, moved: Some(found) }
     }
 
-    /// Takes an answer of flow control, from its subject; false when there is no such consumer.
-    pub fn flow_control(&self, account: &Account, request: Request<'_>, out: &mut dyn Publish) -> bool {
-        let Some((stream, consumer)) = ack::parse_flow_control(request.subject) else { return false };
-        let (Ok(stream), Ok(consumer)) = (std::str::from_utf8(stream), std::str::from_utf8(consumer)) else {
-            return false;
+    /// Takes an answer of flow control, from its subject.
+    pub fn flow_control(&self, account: &Account, request: Request<'_>, out: &mut dyn Publish) -> Heard {
+        let Some((stream, consumer)) = ack::parse_flow_control(request.subject) else {
+            return Heard::UNKNOWN;
         };
-        let Ok(found) = account.stream(stream) else { return false };
+        let (Ok(stream), Ok(consumer)) = (std::str::from_utf8(stream), std::str::from_utf8(consumer)) else {
+            return Heard::UNKNOWN;
+        };
+        let Ok(found) = account.stream(stream) else { return Heard::UNKNOWN };
         let known = found.lock().flow_control(consumer, request.subject, request.headers, request.now, out);
-        self.after(&found);
-        known
+        Heard { known, moved: Some(found) }
     }
 
     /// Tells that requests were dropped because too many waited.

@@ -67,15 +67,24 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
+/// Whether anybody waits for a record to be committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Haste {
+    /// Somebody does, or something goes on only then.
+    Now,
+    /// Nobody does: what a consumer has delivered or was told, which after a crash is only done again.
+    Soon,
+}
+
 /// The ordered, durable sequence of a stream's records.
 ///
 /// A record that was appended is committed later, by a call of [`Stream::committed`](crate::stream::Stream::committed) with
 /// its bytes, or never.
 pub trait Log: Send + Sync {
     /// Appends a record for the stream `lane`. Returns its position, which grows with every record. Called under the
-    /// stream's lock: no I/O.
+    /// stream's lock: no I/O. Records are committed in order, whatever their haste.
     ///
     /// # Errors
     /// As [`Refused`] says; nothing is appended then.
-    fn append(&self, lane: u64, record: &[u8]) -> Result<u64, Refused>;
+    fn append(&self, lane: u64, record: &[u8], haste: Haste) -> Result<u64, Refused>;
 }

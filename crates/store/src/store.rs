@@ -27,7 +27,7 @@ use crate::segment::{Body, Segment};
 use crate::shelf::{Place, Shelf};
 use crate::state::{Lost, State};
 use crate::subjects::Subjects;
-use crate::table::{Index, Row};
+use crate::table::{Block, Index, Row};
 
 pub use open::{Encryption, Opened};
 pub use query::{Load, Loaded};
@@ -406,6 +406,20 @@ impl Store {
 
     /// A record's bytes, unchecked; `None` if they cannot be read.
     fn record(&mut self, at: usize, row: Row) -> Result<Option<Bytes>, Error> {
+        match self.held(at, row) {
+            Held::Here(bytes) => Ok(bytes),
+            Held::InFile(block) => {
+                let number = self.segments[at].number;
+                let Some(bytes) = self.shelf.load_block(number, block)? else { return Ok(None) };
+                let record = cut(&bytes, block, row);
+                self.shelf.keep_block(number, block.place, bytes);
+                Ok(record)
+            }
+        }
+    }
+
+    /// A record's bytes, unchecked, if they are in memory.
+    fn held(&mut self, at: usize, row: Row) -> Held {
         let segment = &mut self.segments[at];
         let number = segment.number;
         let (index, unwritten) = match &mut segment.body {
@@ -413,34 +427,39 @@ impl Store {
                 if row.offset >= hot.tail_start {
                     let start = (row.offset - hot.tail_start) as usize;
                     let bytes = hot.tail.get(start..start + row.length as usize);
-                    return Ok(bytes.map(Bytes::copy_from_slice));
+                    return Held::Here(bytes.map(Bytes::copy_from_slice));
                 }
                 (&mut hot.index, Some(&hot.unwritten))
             }
             Body::Sealed(_) => match self.shelf.tables.get(number) {
                 Some(index) => (index, None),
-                None => return Ok(None),
+                None => return Held::Here(None),
             },
         };
-        let Some(block_number) = index.table.block(row.offset) else { return Ok(None) };
+        let Some(block_number) = index.table.block(row.offset) else { return Held::Here(None) };
         let block = index.table.blocks[block_number];
-        let key = block.place;
-        let start = (row.offset - block.start) as usize;
-        let cut = |bytes: &Bytes| {
-            let end = start + row.length as usize;
-            (end <= bytes.len()).then(|| bytes.slice(start..end))
-        };
         if let Some(bytes) = unwritten.and_then(|unwritten| unwritten.get(&(block_number as u32))) {
-            return Ok(cut(bytes));
+            return Held::Here(cut(bytes, block, row));
         }
-        if let Some(bytes) = self.shelf.blocks.get((number, key)) {
-            return Ok(cut(bytes));
+        match self.shelf.blocks.get((number, block.place)) {
+            Some(bytes) => Held::Here(cut(bytes, block, row)),
+            None => Held::InFile(block),
         }
-        let Some(bytes) = self.shelf.load_block(number, block)? else { return Ok(None) };
-        let record = cut(&bytes);
-        self.shelf.keep_block(number, key, bytes);
-        Ok(record)
     }
+}
+
+/// Where a record's bytes are.
+enum Held {
+    /// In memory, or nowhere.
+    Here(Option<Bytes>),
+    InFile(Block),
+}
+
+/// A record's part of its block.
+fn cut(block_bytes: &Bytes, block: Block, row: Row) -> Option<Bytes> {
+    let start = (row.offset - block.start) as usize;
+    let end = start + row.length as usize;
+    (end <= block_bytes.len()).then(|| block_bytes.slice(start..end))
 }
 
 /// Runs of consecutive numbers of a set.

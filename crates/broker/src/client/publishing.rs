@@ -10,10 +10,12 @@ use sonata_proto::parse::Publish;
 use sonata_subject::is_literal;
 
 use super::{Client, Hot};
+use crate::account::Account;
 use crate::delivery::Span;
 use crate::importing::Answer;
 use crate::msgtrace::{self, Asked, Event, Publication, Trace};
 use crate::route::{Naming, Route};
+use crate::service::Inbound;
 use crate::shared::Level;
 use crate::worker::{TURN_BYTES_MAX, Worker};
 
@@ -24,6 +26,8 @@ const HOT_LINE_BYTES_MAX: usize = 256;
 const CONSENSUS_PREFIX: &[u8] = b"$NRG.";
 /// Subjects and replies that gateways use.
 const GATEWAY_PREFIXES: [&[u8]; 2] = [b"_GR_.", b"$GR."];
+/// Subjects of JetStream's acknowledgements and flow control, each of which is used once.
+const ONCE_PREFIXES: [&[u8]; 2] = [b"$JS.ACK.", b"$JS.FC."];
 /// Replies that clients may not choose.
 const RESERVED_REPLIES: [&[u8]; 4] = [b"_R_.", b"$JS.ACK.", b"_GR_.", b"$GR."];
 
@@ -74,6 +78,14 @@ impl Client {
             return self.answer(worker, publish);
         }
         let Some(member) = &self.member else { return };
+        if mapped.is_none()
+            && let Some(known) = self.serve_once(worker, &member.account, publish)
+        {
+            if let (false, Some(reply), true) = (known, publish.reply, self.options.no_responders) {
+                self.send_no_responders(worker, reply, subject);
+            }
+            return;
+        }
         let found = mapped.clone().or_else(|| worker.route(&self.shared, &member.account, publish.subject));
         let Some(route) = found else { return };
         let span = match publish.verbatim {
@@ -107,6 +119,40 @@ impl Client {
         {
             self.remember(route, publish);
         }
+    }
+
+    /// Calls the service that the message is for, if that is all there is to do and its subject is used once: then a route
+    /// would cost more than the message. Whether it concerned the service.
+    fn serve_once(&self, worker: &mut Worker, account: &Arc<Account>, publish: &Publish<'_>) -> Option<bool> {
+        let is_used_once = ONCE_PREFIXES.iter().any(|prefix| publish.subject.starts_with(prefix));
+        if !is_used_once || account.imports_services() || self.shared.is_tracing() {
+            return None;
+        }
+        let mut matches = std::mem::take(&mut worker.matches);
+        account.interest.collect(publish.subject, &mut matches);
+        let known = match (&matches.plain[..], &matches.queued[..]) {
+            ([only], []) if !only.is_closed() => only.service().map(|service| {
+                let (headers, payload) = publish.message.split_at(publish.header_bytes);
+                let message = Inbound {
+                    subscription: only,
+                    account,
+                    subject: publish.subject,
+                    reply: publish.reply,
+                    headers,
+                    payload,
+                    publisher: &self.connection,
+                    now_ns: self.now_ns,
+                };
+                let known = service.receive(&message, &mut worker.outbox);
+                worker.note_service(only, service);
+                known
+            }),
+            _ => None,
+        };
+        matches.plain.clear();
+        matches.queued.clear();
+        worker.matches = matches;
+        known
     }
 
     /// What the headers of a message ask for.

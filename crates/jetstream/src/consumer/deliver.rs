@@ -143,6 +143,9 @@ impl Consumer {
             self.next = self.next.max(scene.store.state().last_sequence + 1);
             return Ok(Candidate::End);
         }
+        if let Some(message) = scene.store.next_message_nearby(&self.filter, self.next) {
+            return Ok(Candidate::Message(message, 1));
+        }
         loop {
             if let Some(cold) = cold(scene.store.cold_next(&self.filter, self.next), budget) {
                 return Ok(cold);

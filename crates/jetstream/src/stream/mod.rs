@@ -42,9 +42,9 @@ use sonata_store::Store;
 use sonata_subject::transform::Transform;
 
 use crate::api::error::ApiError;
-use crate::config::StreamConfig;
+use crate::config::{Retention, StreamConfig};
 use crate::consumer::{Consumer, Scene};
-use crate::outgoing::{Interest, Log, Publish};
+use crate::outgoing::{Haste, Interest, Log, Publish};
 use crate::record::Record;
 
 pub use admit::Incoming;
@@ -468,8 +468,9 @@ impl Machine {
         record.encode(&mut bytes);
         let outcome = match &self.commit {
             Commit::Memory => Ok(None),
-            Commit::Logged(log) => log.append(self.lane, &bytes).map(Some),
-            Commit::Eager(log) => log.append(self.lane, &bytes).map(Some),
+            Commit::Logged(log) | Commit::Eager(log) => {
+                log.append(self.lane, &bytes, self.haste_of(record, &after)).map(Some)
+            }
         };
         let done = match outcome {
             Ok(Some(position)) if matches!(self.commit, Commit::Logged(_)) => {
@@ -486,6 +487,19 @@ impl Machine {
         bytes.shrink_to(64 * 1024);
         self.scratch = bytes;
         done
+    }
+
+    /// Deliveries and acknowledgements are taken into account before they are logged. Where they settle messages, the stream
+    /// goes on when the log has them.
+    fn haste_of(&self, record: &Record<'_>, after: &After) -> Haste {
+        match (record, after) {
+            (Record::Deliver { .. } | Record::Acknowledge { .. }, After::Nothing)
+                if self.config.retention == Retention::Limits =>
+            {
+                Haste::Soon
+            }
+            _ => Haste::Now,
+        }
     }
 
     /// The log cannot write: what was on its way is not stored, and its publishers are told.

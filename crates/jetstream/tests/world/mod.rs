@@ -18,7 +18,7 @@ use sonata_jetstream::account::Usage;
 use sonata_jetstream::api::request::{ConfigureStream, Purge};
 use sonata_jetstream::config::{Limits, StreamConfig};
 use sonata_jetstream::json::Mode;
-use sonata_jetstream::outgoing::{Interest, Log, Outgoing, Publish, Refused};
+use sonata_jetstream::outgoing::{Haste, Interest, Log, Outgoing, Publish, Refused};
 use sonata_jetstream::record::Malformed;
 use sonata_jetstream::stream::{Commit, Header, Incoming, Machine, Next, Parts};
 use sonata_jetstream::timestamp::Timestamp;
@@ -72,7 +72,7 @@ pub struct Message {
 }
 
 impl Log for FakeLog {
-    fn append(&self, _lane: u64, record: &[u8]) -> Result<u64, Refused> {
+    fn append(&self, _lane: u64, record: &[u8], _haste: Haste) -> Result<u64, Refused> {
         if self.refuses.load(Ordering::Relaxed) {
             return Err(Refused::Failed("the disk is on fire".to_owned()));
         }

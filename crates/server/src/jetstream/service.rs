@@ -9,7 +9,7 @@ use sonata_broker::service::{Inbound, Outbox, Service};
 use sonata_broker::subscription::Subscription;
 use sonata_jetstream::advisory::ClientInfo;
 use sonata_jetstream::api::subject::Operation;
-use sonata_jetstream::node::{Node, Request};
+use sonata_jetstream::node::{Heard, Node, Request};
 use sonata_jetstream::stream::Incoming;
 use sonata_jetstream::timestamp::Timestamp;
 
@@ -100,17 +100,22 @@ impl Service for AccountService {
         let account = &self.home.account;
         match message.subscription.token() {
             ACKNOWLEDGEMENT => {
-                jetstream.node.acknowledge(account, request, &mut jetstream.post(&self.home, outbox))
+                let heard =
+                    jetstream.node.acknowledge(account, request, &mut jetstream.post(&self.home, outbox));
+                jetstream.note(heard, outbox)
             }
             FLOW_CONTROL => {
-                jetstream.node.flow_control(account, request, &mut jetstream.post(&self.home, outbox))
+                let heard =
+                    jetstream.node.flow_control(account, request, &mut jetstream.post(&self.home, outbox));
+                jetstream.note(heard, outbox)
             }
             _ => {
                 // Unknown requests are heard, but not answered, as in the original.
                 let Some(operation) = Operation::parse(request.subject) else { return true };
                 if Node::is_quick(&operation) {
                     let mut post = jetstream.post(&self.home, outbox);
-                    return jetstream.node.handle_quickly(account, &operation, request, &mut post);
+                    let heard = jetstream.node.handle_quickly(account, &operation, request, &mut post);
+                    return jetstream.note(heard, outbox);
                 }
                 let mut post = jetstream.post(&self.home, outbox);
                 if let Some(answered) =
@@ -136,6 +141,14 @@ impl Service for AccountService {
 }
 
 impl JetStream {
+    /// The stream that was moved takes its turn when the batch is through. Whether anybody is there.
+    fn note(&self, heard: Heard, outbox: &mut Outbox) -> bool {
+        if let Some(stream) = &heard.moved {
+            self.turn_after(stream, outbox);
+        }
+        heard.known
+    }
+
     /// A client as advisories describe it.
     fn client_info(&self, home: &Home, client: &Connection) -> ClientInfo {
         let profile = client.profile();

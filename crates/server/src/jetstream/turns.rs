@@ -1,11 +1,14 @@
 //! Deliveries and timers: streams that have something to do wait here for a thread.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use sonata_jetstream::stream::Next;
+use sonata_broker::service::{Errand, Outbox};
+use sonata_broker::worker::Worker;
+use sonata_jetstream::stream::{Next, Stream};
 
 use super::{Handle, JetStream};
 
@@ -15,12 +18,18 @@ pub(super) const THREADS: usize = 2;
 /// A stream whose receivers are slow has its next turn after so long.
 const SLOW_RECEIVERS: Duration = Duration::from_millis(2);
 
+/// Records that nobody waits for are written after so long, unless others take them along. What a crash may lose of them,
+/// deliveries and acknowledgements, is delivered again.
+const SOON: Duration = Duration::from_millis(10);
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Turns {
     state: Mutex<State>,
     ready: Condvar,
     due: Condvar,
+    /// The journal is to be kicked soon, and somebody will.
+    kick_planned: AtomicBool,
 }
 
 #[derive(Default)]
@@ -29,13 +38,42 @@ struct State {
     /// When which lane's timer is due.
     timers: BTreeSet<(Instant, u64)>,
     timer_of: HashMap<u64, (Instant, Arc<Handle>)>,
+    /// When the journal is to be kicked.
+    kick_at: Option<Instant>,
+    /// Until when the thread of the timers sleeps; `None` while it does not, or sleeps for ever.
+    sleeps_until: Option<Instant>,
     stopped: bool,
+}
+
+/// What time has brought.
+enum Due {
+    Timer(Arc<Handle>),
+    Kick,
 }
 
 impl Turns {
     pub(super) fn push(&self, handle: Arc<Handle>) {
         self.state.lock().queue.push_back(handle);
         self.ready.notify_one();
+    }
+
+    /// Has the journal kicked before long.
+    pub(super) fn kick_soon(&self) {
+        // A read first: it is planned nearly always.
+        if self.kick_planned.load(Ordering::Acquire) || self.kick_planned.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let at = Instant::now() + SOON;
+        let mut state = self.state.lock();
+        state.kick_at = Some(at);
+        self.wake_timers(&state, at);
+    }
+
+    /// There is something to do at `at`.
+    fn wake_timers(&self, state: &State, at: Instant) {
+        if state.sleeps_until.is_none_or(|until| at < until) {
+            self.due.notify_one();
+        }
     }
 
     pub(super) fn stop(&self) {
@@ -58,42 +96,53 @@ impl Turns {
         }
     }
 
-    /// Sets, moves or clears a stream's timer.
+    /// Sets or clears a stream's timer. One that is set for earlier stays: most are put off again and again, by the
+    /// acknowledgements that they are to miss, and whoever is called too early plans anew.
     fn set_timer(&self, handle: &Arc<Handle>, at: Option<Instant>) {
         let lane = handle.stream.lane;
         let mut state = self.state.lock();
+        match (state.timer_of.get(&lane), at) {
+            (None, None) => return,
+            (Some((set, _)), Some(at)) if *set <= at => return,
+            _ => {}
+        }
         if let Some((old, _)) = state.timer_of.remove(&lane) {
             state.timers.remove(&(old, lane));
         }
         if let Some(at) = at {
-            let first = state.timers.first().is_none_or(|(first, _)| at < *first);
             state.timers.insert((at, lane));
             state.timer_of.insert(lane, (at, handle.clone()));
-            if first {
-                self.due.notify_one();
-            }
+            self.wake_timers(&state, at);
         }
     }
 
-    /// The next stream whose timer is due; `None` when it is over.
-    fn next_due(&self) -> Option<Arc<Handle>> {
+    /// What is due next; `None` when it is over.
+    fn next_due(&self) -> Option<Due> {
         let mut state = self.state.lock();
         loop {
             if state.stopped {
                 return None;
             }
-            match state.timers.first().copied() {
-                Some((at, lane)) if at <= Instant::now() => {
-                    state.timers.remove(&(at, lane));
-                    if let Some((_, handle)) = state.timer_of.remove(&lane) {
-                        return Some(handle);
-                    }
+            let now = Instant::now();
+            if state.kick_at.is_some_and(|at| at <= now) {
+                state.kick_at = None;
+                return Some(Due::Kick);
+            }
+            let timer = state.timers.first().copied();
+            if let Some((at, lane)) = timer.filter(|(at, _)| *at <= now) {
+                state.timers.remove(&(at, lane));
+                if let Some((_, handle)) = state.timer_of.remove(&lane) {
+                    return Some(Due::Timer(handle));
                 }
-                Some((at, _)) => {
-                    self.due.wait_until(&mut state, at);
-                }
+                continue;
+            }
+            let until = [timer.map(|(at, _)| at), state.kick_at].into_iter().flatten().min();
+            state.sleeps_until = until;
+            match until {
+                Some(until) => drop(self.due.wait_until(&mut state, until)),
                 None => self.due.wait(&mut state),
             }
+            state.sleeps_until = None;
         }
     }
 
@@ -103,38 +152,56 @@ impl Turns {
     }
 }
 
+/// A stream's turn on the thread of a client that has moved it, by an acknowledgement or a pull request: what it delivers
+/// is most often for that very client.
+struct Turn {
+    jetstream: Weak<JetStream>,
+    handle: Arc<Handle>,
+}
+
+impl Errand for Turn {
+    fn run(&self, worker: &mut Worker) {
+        let Some(jetstream) = self.jetstream.upgrade() else { return };
+        let stream = &self.handle.stream;
+        if jetstream.node.after_but_turn(stream) && !stream.is_deleted() && stream.ask_turn() {
+            let stalling = worker.stalling();
+            let next = jetstream.turn(&self.handle, worker, false);
+            // The client is not held back for what it is sent, as it would be for what it sends.
+            let slow = worker.forget_stalling(stalling);
+            jetstream.end_turn(&self.handle, !matches!(next, Next::Idle), slow);
+        }
+    }
+
+    fn postpone(&self) {
+        if let Some(jetstream) = self.jetstream.upgrade() {
+            jetstream.node.after(&self.handle.stream);
+        }
+    }
+}
+
 impl JetStream {
+    /// Has a stream take its turn once the batch is through that has moved it.
+    pub(super) fn turn_after(&self, stream: &Stream, outbox: &mut Outbox) {
+        outbox.errand(stream.lane, || {
+            let turn = Turn { jetstream: self.itself.get()?.clone(), handle: self.handle(stream.lane)? };
+            Some(Arc::new(turn) as Arc<dyn Errand>)
+        });
+    }
+
     /// Runs turns until the server stops.
     pub(super) fn run_turns(&self) {
         while let Some(handle) = self.turns.next() {
             if handle.stream.is_deleted() {
                 continue;
             }
-            handle.stream.begin_turn();
-            let mut slow = false;
-            let mut following = false;
-            let next = self.with_worker(|worker| {
-                let now = self.clock.now_unix_ns();
-                following =
-                    self.node.follow(&handle.stream, now, &mut self.post(&handle.home, worker.outbox()));
-                let next = {
-                    let mut post = self.post(&handle.home, worker.outbox());
-                    let mut machine = handle.stream.lock();
-                    if handle.stream.take_review() {
-                        machine.review_interest(now, &mut post);
-                    }
-                    machine.turn(true, now, &mut post)
-                };
-                let at = self.clock.now_ns();
-                worker.publish_outbox(&self.shared, at);
+            let (next, slow) = self.with_worker(|worker| {
+                let next = self.turn(&handle, worker, true);
                 let receivers = worker.receivers();
-                worker.flush(at);
-                slow = worker.take_stalling(receivers).is_some();
-                next
+                worker.flush(self.clock.now_ns());
+                (next, worker.take_stalling(receivers).is_some())
             });
-            self.kick();
             let more = match next {
-                Next::Idle => following,
+                Next::Idle => false,
                 Next::More | Next::Disk => true,
                 Next::Read(work) => {
                     let done = work.run();
@@ -142,21 +209,45 @@ impl JetStream {
                     true
                 }
             };
-            self.node.after(&handle.stream);
-            let asked = handle.stream.end_turn();
-            if more && slow {
-                // Its receivers have enough to read; the timer asks again.
-                handle.stream.cancel_turn();
-                self.turns.set_timer(&handle, Some(Instant::now() + SLOW_RECEIVERS));
-                continue;
-            }
-            if asked {
-                self.turns.push(handle.clone());
-            } else if more {
-                self.again(&handle);
-            }
-            self.plan_timer(&handle);
+            self.end_turn(&handle, more, slow);
         }
+    }
+
+    /// One turn of a stream that has asked for it: what it delivers is with its receivers when this returns, though not yet
+    /// written to them. [`JetStream::end_turn`] comes next. `disk` says whether the caller may read from the disk.
+    fn turn(&self, handle: &Handle, worker: &mut Worker, disk: bool) -> Next {
+        handle.stream.begin_turn();
+        let now = self.clock.now_unix_ns();
+        let following = self.node.follow(&handle.stream, now, &mut self.post(&handle.home, worker.outbox()));
+        let next = {
+            let mut post = self.post(&handle.home, worker.outbox());
+            let mut machine = handle.stream.lock();
+            if handle.stream.take_review() {
+                machine.review_interest(now, &mut post);
+            }
+            machine.turn(disk, now, &mut post)
+        };
+        worker.publish_items(&self.shared, self.clock.now_ns());
+        if following && matches!(next, Next::Idle) { Next::More } else { next }
+    }
+
+    /// Sees to what a turn has led to. `more`: it was not through; `slow`: its receivers have enough to read.
+    fn end_turn(&self, handle: &Arc<Handle>, more: bool, slow: bool) {
+        self.kick();
+        self.node.after(&handle.stream);
+        let asked = handle.stream.end_turn();
+        if more && slow {
+            // The timer asks again.
+            handle.stream.cancel_turn();
+            self.turns.set_timer(handle, Some(Instant::now() + SLOW_RECEIVERS));
+            return;
+        }
+        if asked {
+            self.turns.push(handle.clone());
+        } else if more {
+            self.again(handle);
+        }
+        self.plan_timer(handle);
     }
 
     fn again(&self, handle: &Arc<Handle>) {
@@ -178,7 +269,16 @@ impl JetStream {
 
     /// Runs timers until the server stops.
     pub(super) fn run_timers(&self) {
-        while let Some(handle) = self.turns.next_due() {
+        while let Some(due) = self.turns.next_due() {
+            let handle = match due {
+                Due::Timer(handle) => handle,
+                Due::Kick => {
+                    // Before the kick: who appends after it plans another.
+                    self.turns.kick_planned.store(false, Ordering::Release);
+                    self.journal.kick();
+                    continue;
+                }
+            };
             if handle.stream.is_deleted() {
                 continue;
             }

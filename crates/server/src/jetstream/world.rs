@@ -12,7 +12,7 @@ use sonata_broker::subscription::Subscription;
 use sonata_jetstream::api::error::{ApiError, ErrorCode};
 use sonata_jetstream::config::{Compression, PersistMode, Storage, StreamConfig};
 use sonata_jetstream::node::{RestoreTask, SnapshotTask, World};
-use sonata_jetstream::outgoing::{Interest, Log, Refused};
+use sonata_jetstream::outgoing::{Haste, Interest, Log, Refused};
 use sonata_jetstream::stream::{Commit, Header, Stream};
 use sonata_journal::Position;
 use sonata_store::{Options, Store};
@@ -215,11 +215,14 @@ impl Watch for DeliverWatch {
 struct JournalLog(Weak<JetStream>);
 
 impl Log for JournalLog {
-    fn append(&self, lane: u64, record: &[u8]) -> Result<u64, Refused> {
+    fn append(&self, lane: u64, record: &[u8], haste: Haste) -> Result<u64, Refused> {
         let jetstream = self.0.upgrade().ok_or(Refused::Closed)?;
         match jetstream.journal.append(lane, &[record]) {
             Ok(Position(position)) => {
-                jetstream.appended.store(true, Ordering::Release);
+                match haste {
+                    Haste::Now => jetstream.appended.store(true, Ordering::Release),
+                    Haste::Soon => jetstream.turns.kick_soon(),
+                }
                 Ok(position)
             }
             Err(sonata_journal::Refused::Full | sonata_journal::Refused::Busy) => Err(Refused::Full),

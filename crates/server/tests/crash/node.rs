@@ -13,7 +13,7 @@ use sonata_jetstream::account::Usage;
 use sonata_jetstream::api::request::{ConfigureStream, CreateConsumer};
 use sonata_jetstream::config::Limits;
 use sonata_jetstream::json::{self, Mode};
-use sonata_jetstream::outgoing::{Interest, Log, Outgoing, Publish, Refused};
+use sonata_jetstream::outgoing::{Haste, Interest, Log, Outgoing, Publish, Refused};
 use sonata_jetstream::stream::{Commit, Header, Incoming, Machine, Next, Parts};
 use sonata_journal::{Batch, Committed, Error, Journal, Position, Writer};
 use sonata_store::{Filter, Finished, Store};
@@ -113,7 +113,7 @@ impl Committed for Bench {
 struct JournalLog(Arc<Journal>);
 
 impl Log for JournalLog {
-    fn append(&self, lane: u64, record: &[u8]) -> Result<u64, Refused> {
+    fn append(&self, lane: u64, record: &[u8], _haste: Haste) -> Result<u64, Refused> {
         let refused = |refused: sonata_journal::Refused| Refused::Failed(refused.to_string());
         self.0.append(lane, &[record]).map(|position| position.0).map_err(refused)
     }

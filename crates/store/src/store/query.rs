@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::file::SegmentFile;
 use crate::filter::Filter;
 use crate::message::Message;
+use crate::record;
 use crate::segment::{Body, Footer, Segment};
 use crate::shelf::Place;
 use crate::state::SubjectState;
@@ -22,6 +23,9 @@ use crate::table::{Block, Selection, Table};
 /// Nodes of the subject index that a question may enter to narrow down where it looks. A filter that is not decided
 /// within that matches so many subjects that there is little to narrow down.
 const NARROWING_NODES: usize = 512;
+
+/// Rows that are looked at before the index is asked where a matching one is.
+const NEARBY_ROWS: usize = 64;
 
 impl Store {
     /// The smallest live sequence `>= from` that matches.
@@ -74,6 +78,28 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    /// The same, as long as what is looked at is in memory and not much: a reader's next message usually is near where it
+    /// is. `None` says nothing; then [`Store::cold_next`] and [`Store::next_message`] are to be asked.
+    pub fn next_message_nearby(&mut self, filter: &Filter, from: u64) -> Option<Message> {
+        let (first, _) = self.first?;
+        let from = from.max(first);
+        let at = self.segment_from(from);
+        let base = self.segments.get(at)?.base;
+        if self.recount_due || !self.is_ready(at) {
+            return None;
+        }
+        let (index, live) = self.parts(at)?;
+        let (table, selection) = index.select(filter);
+        let start = table.lower_bound(delta(base, from));
+        let near = table.rows.get(start..(start + NEARBY_ROWS).min(table.rows.len()))?;
+        let row = *near.iter().find(|row| selection.has(row.local()) && live.contains(row.delta))?;
+        let super::Held::Here(bytes) = self.held(at, row) else { return None };
+        let sequence = base + u64::from(row.delta);
+        let message = record::message(&bytes?, self.options.id, sequence)?;
+        self.read_last = sequence;
+        Some(message)
     }
 
     /// The largest live sequence `<= at_most` that matches.

@@ -317,6 +317,11 @@ pub fn compare(store: &mut Store, model: &Model) {
                 model.next(&filter, point),
                 "next {point} {filter:?}"
             );
+            // What is answered from nearby is the same answer.
+            if let Some(message) = store.next_message_nearby(&filter, point) {
+                let next = model.next(&filter, point).and_then(|sequence| model.get(sequence));
+                assert_eq!(Some(message), next, "next nearby {point} {filter:?}");
+            }
             assert_eq!(
                 store.last(&filter, point).unwrap(),
                 model.last(&filter, point),
