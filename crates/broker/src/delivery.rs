@@ -284,7 +284,8 @@ impl Run<'_> {
         worker.batch.out_messages += copies;
         worker.batch.out_bytes += outbound.message_bytes - before.1;
         worker.batch.appended_bytes += outbound.pending_bytes() - before.2;
-        worker.after_append(connection, outbound, self.stall_producers, delivered, full);
+        let behind = self.stall_producers && outbound.is_stalling();
+        worker.after_append(connection, outbound, behind, delivered, full);
         copies as usize
     }
 
@@ -433,12 +434,12 @@ impl Run<'_> {
 }
 
 impl Worker {
-    /// Something was appended to the connection's buffer, or did not fit: who is to know.
+    /// Something was appended to the connection's buffer, or did not fit: who is to know. `behind`: whoever sends should wait.
     pub(crate) fn after_append(
         &mut self,
         connection: &Arc<Connection>,
         mut outbound: MutexGuard<'_, Outbound>,
-        stall_producers: bool,
+        behind: bool,
         delivered: bool,
         full: bool,
     ) {
@@ -447,10 +448,7 @@ impl Worker {
             connection.close(CloseReason::SlowConsumerPendingBytes);
             return;
         }
-        if stall_producers
-            && outbound.is_stalling()
-            && !self.stalling.last().is_some_and(|last| Arc::ptr_eq(last, connection))
-        {
+        if behind && !self.stalling.last().is_some_and(|last| Arc::ptr_eq(last, connection)) {
             self.stalling.push(connection.clone());
         }
         if delivered && promise(&mut outbound) {

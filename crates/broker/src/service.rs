@@ -27,6 +27,10 @@ const ERRAND_ROUNDS_MAX: usize = 2;
 /// How far back an errand of the same key is looked for.
 const ERRANDS_COMPARED: usize = 4;
 
+/// Bytes that may wait for a receiver before those who have more for it, and can send it later, should wait: enough for a
+/// quick one to be busy meanwhile, and not so much that they leave the processor's caches.
+const AHEAD_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Bytes of outbox text that are kept allocated between batches.
 const OUTBOX_BYTES_KEPT: usize = 1024 * 1024;
 
@@ -323,7 +327,8 @@ impl Worker {
         self.batch.out_messages += copies;
         self.batch.out_bytes += outbound.message_bytes - before.1;
         self.batch.appended_bytes += outbound.pending_bytes() - before.2;
-        self.after_append(connection, outbound, true, copies > 0, full);
+        let behind = outbound.is_stalling() || outbound.pending_bytes() > AHEAD_BYTES_MAX;
+        self.after_append(connection, outbound, behind, copies > 0, full);
         true
     }
 
