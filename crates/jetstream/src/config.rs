@@ -8,6 +8,7 @@ mod consumer;
 mod consumer_rules;
 mod level;
 mod limits;
+mod metadata;
 pub(crate) mod name;
 mod stream;
 mod stream_rules;
@@ -19,6 +20,7 @@ pub use choice::{
 pub use consumer::ConsumerConfig;
 pub use level::VERSION;
 pub use limits::{AccountLimits, Limits, ServerLimits};
+pub use metadata::Metadata;
 pub use name::is_valid_name;
 pub use stream::{
     ConsumerLimits, ExternalStream, Placement, Republish, SourceConsumer, StreamConfig, StreamSource,

@@ -171,15 +171,17 @@ impl Lock<'_> {
     }
 }
 
-/// A block as it goes to the file. `start` is its place in the segment, counted in uncompressed bytes.
+/// Appends a block as it goes to the file, and tells how long that is. `start` is its place in the segment, counted in
+/// uncompressed bytes.
 pub(crate) fn frame(
+    bytes: &mut Vec<u8>,
     stream: u64,
     number: u64,
     start: u32,
     plain: &[u8],
     compress: bool,
     lock: Option<Lock<'_>>,
-) -> Vec<u8> {
+) -> usize {
     let packed = if compress { Some(minlz::encode(plain)) } else { None };
     let (codec, content) = match &packed {
         Some(packed) if packed.len() < plain.len() => (S2, packed.as_slice()),
@@ -187,17 +189,19 @@ pub(crate) fn frame(
     };
     let (flag, tag) = if lock.is_some() { (SEALED, TAG_BYTES) } else { (0, 0) };
     let stored = content.len() + tag;
-    let mut bytes = Vec::with_capacity(FRAME_HEAD + stored);
+    let mut head = Vec::with_capacity(FRAME_HEAD);
     for word in [FRAME_MAGIC, codec | flag, start, plain.len() as u32, stored as u32, 0] {
-        bytes.extend_from_slice(&word.to_le_bytes());
+        head.extend_from_slice(&word.to_le_bytes());
     }
-    put_checksum(&mut bytes, stream ^ number.rotate_left(32));
+    put_checksum(&mut head, stream ^ number.rotate_left(32));
+    bytes.reserve(FRAME_HEAD + stored);
+    bytes.extend_from_slice(&head);
+    let content_at = bytes.len();
     bytes.extend_from_slice(content);
     if let Some(lock) = lock {
-        let head = bytes[..FRAME_HEAD].to_vec();
-        lock.close(&head, &mut bytes, FRAME_HEAD);
+        lock.close(&head, bytes, content_at);
     }
-    bytes
+    FRAME_HEAD + stored
 }
 
 /// The head of a frame: its block (without a place) and codec.
@@ -601,7 +605,8 @@ mod tests {
     fn frames_survive_and_flips_in_heads_are_seen() {
         let plain = b"the same and the same and the same and the same and the same".as_slice();
         for compress in [false, true] {
-            let bytes = frame(7, 3, 100, plain, compress, None);
+            let mut bytes = Vec::new();
+            assert_eq!(frame(&mut bytes, 7, 3, 100, plain, compress, None), bytes.len());
             assert_eq!(unframe(&Bytes::from(bytes.clone()), 7, 3, None).as_deref(), Some(plain));
             assert_eq!(unframe(&Bytes::from(bytes.clone()), 7, 4, None), None);
             for bit in 0..FRAME_HEAD * 8 {

@@ -2,11 +2,10 @@
 //!
 //! Field names and their order are those of the JSON. Durations are nanoseconds; 0 is "not said" and -1 no limit.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::choice::{AckPolicy, DeliverPolicy, PriorityPolicy, ReplayPolicy};
+use super::metadata::Metadata;
 use crate::json::is_default;
 use crate::timestamp::Timestamp;
 
@@ -102,8 +101,8 @@ pub struct ConsumerConfig {
     #[serde(skip_serializing_if = "is_default")]
     pub sourcing: bool,
     /// For programs; keys and values together at most 128 KiB.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub metadata: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
     /// Nothing is delivered before this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause_until: Option<Timestamp>,

@@ -2,10 +2,8 @@
 //!
 //! Only `_nats.req.level` is stored; the two others are added to replies and dropped from requests.
 
-use std::collections::BTreeMap;
-
 use super::choice::{AckPolicy, PersistMode, PriorityPolicy};
-use super::{ConsumerConfig, StreamConfig};
+use super::{ConsumerConfig, Metadata, StreamConfig};
 use crate::api::response::API_LEVEL;
 
 const REQUIRED_LEVEL: &str = "_nats.req.level";
@@ -87,21 +85,21 @@ impl ConsumerConfig {
     }
 }
 
-fn stamp(metadata: &mut BTreeMap<String, String>, level: u32) {
+fn stamp(metadata: &mut Metadata, level: u32) {
     metadata.remove(SERVER_VERSION);
     metadata.remove(SERVER_LEVEL);
-    metadata.insert(REQUIRED_LEVEL.to_owned(), level.to_string());
+    metadata.insert(REQUIRED_LEVEL, &level.to_string());
 }
 
-fn show(metadata: &mut BTreeMap<String, String>) {
-    metadata.insert(SERVER_VERSION.to_owned(), VERSION.to_owned());
-    metadata.insert(SERVER_LEVEL.to_owned(), API_LEVEL.to_string());
+fn show(metadata: &mut Metadata) {
+    metadata.insert(SERVER_VERSION, VERSION);
+    metadata.insert(SERVER_LEVEL, &API_LEVEL.to_string());
 }
 
-fn is_supported(metadata: &BTreeMap<String, String>) -> bool {
+fn is_supported(metadata: &Metadata) -> bool {
     match metadata.get(REQUIRED_LEVEL) {
         None => true,
-        Some(level) if level.is_empty() => true,
+        Some("") => true,
         Some(level) => level.parse::<i64>().is_ok_and(|level| level <= i64::from(API_LEVEL)),
     }
 }
@@ -113,15 +111,15 @@ mod tests {
     #[test]
     fn only_the_required_level_is_stored() {
         let mut config = StreamConfig { allow_msg_ttl: true, ..StreamConfig::default() };
-        config.metadata.insert(SERVER_VERSION.to_owned(), "9".to_owned());
+        config.metadata.insert(SERVER_VERSION, "9");
         config.stamp();
         assert_eq!(config.metadata.len(), 1);
-        assert_eq!(config.metadata[REQUIRED_LEVEL], "1");
+        assert_eq!(config.metadata.get(REQUIRED_LEVEL), Some("1"));
         assert!(config.is_supported());
         assert_eq!(config.shown().metadata.len(), 3);
-        config.metadata.insert(REQUIRED_LEVEL.to_owned(), "6".to_owned());
+        config.metadata.insert(REQUIRED_LEVEL, "6");
         assert!(!config.is_supported());
-        config.metadata.insert(REQUIRED_LEVEL.to_owned(), "x".to_owned());
+        config.metadata.insert(REQUIRED_LEVEL, "x");
         assert!(!config.is_supported());
     }
 }

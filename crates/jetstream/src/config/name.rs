@@ -33,6 +33,6 @@ pub(crate) fn is_subset(inner: &str, outer: &str) -> bool {
 }
 
 /// The size of metadata, bytes.
-pub(crate) fn metadata_bytes(metadata: &std::collections::BTreeMap<String, String>) -> usize {
+pub(crate) fn metadata_bytes(metadata: &super::Metadata) -> usize {
     metadata.iter().map(|(key, value)| key.len().saturating_add(value.len())).sum()
 }

@@ -2,11 +2,10 @@
 //!
 //! Field names and their order are those of the JSON. Durations are nanoseconds, sizes bytes; -1 is no limit.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::choice::{Compression, Discard, PersistMode, Retention, Storage};
+use super::metadata::Metadata;
 use crate::json::is_default;
 use crate::timestamp::Timestamp;
 
@@ -110,8 +109,8 @@ pub struct StreamConfig {
     #[serde(skip_serializing_if = "is_default")]
     pub allow_batched: bool,
     /// For programs; keys and values together at most 128 KiB.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub metadata: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
 }
 
 /// Which servers may keep a stream.

@@ -214,8 +214,8 @@ impl Machine {
         let flags = terms.flags;
         let publish = record::Publish { flags, sequence, timestamp: now, subject, headers, payload };
         let (is_schedule, replaces) = (terms.is_schedule, terms.replaces);
-        let message =
-            in_flight::Message { subject: subject.into(), id, sequence, bytes, is_schedule, replaces };
+        let shared = self.in_flight.share(subject);
+        let message = in_flight::Message { subject: shared, id, sequence, bytes, is_schedule, replaces };
         self.assigned = sequence;
         if let Err(error) = self.commit(&Record::Publish(publish), Some(message), after, now, out) {
             self.assigned = sequence - 1;

@@ -340,7 +340,7 @@ impl Machine {
             None => {
                 let _ = loaded.begin(&mut self.store);
                 self.consumer_names.insert(id, name.clone());
-                self.consumers.insert(name.clone(), loaded);
+                self.consumers.insert(name.clone(), Box::new(loaded));
             }
         }
         if refiltered {
@@ -437,7 +437,7 @@ impl Machine {
     /// From now on messages stay only for those who want them: those go that somebody has had and nobody wants. What nobody
     /// has ever wanted stays, as in the original.
     fn sweep_settled(&mut self, now: i64, out: &mut dyn Publish) {
-        let is_done_with = |consumers: &BTreeMap<Arc<str>, Consumer>, message: &Message| {
+        let is_done_with = |consumers: &BTreeMap<Arc<str>, Box<Consumer>>, message: &Message| {
             consumers.values().any(|consumer| consumer.is_done_with(message.sequence, &message.subject))
         };
         self.sweep(is_done_with, now, out);
@@ -446,7 +446,7 @@ impl Machine {
     /// Removes what no consumer wants, if it also `goes`.
     fn sweep(
         &mut self,
-        goes: impl Fn(&BTreeMap<Arc<str>, Consumer>, &Message) -> bool,
+        goes: impl Fn(&BTreeMap<Arc<str>, Box<Consumer>>, &Message) -> bool,
         now: i64,
         out: &mut dyn Publish,
     ) {

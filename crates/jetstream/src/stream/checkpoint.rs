@@ -141,7 +141,7 @@ impl Machine {
         for _ in 0..reader.count(1)? {
             let consumer = Consumer::load(reader.bytes()?, &config, &mut machine.store)?;
             machine.consumer_names.insert(consumer.id, consumer.name.clone());
-            machine.consumers.insert(consumer.name.clone(), consumer);
+            machine.consumers.insert(consumer.name.clone(), Box::new(consumer));
         }
         if reader.is_empty() { Ok(machine) } else { Err(Malformed) }
     }

@@ -4,6 +4,7 @@
 //! sequence is known. When the log fails they are forgotten together and their publishers are told.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::map::HashMap;
 
@@ -22,7 +23,7 @@ pub(crate) struct Waiting {
 /// What of a message on its way matters to those behind it.
 #[derive(Debug)]
 pub(crate) struct Message {
-    pub(crate) subject: Box<[u8]>,
+    pub(crate) subject: Arc<[u8]>,
     pub(crate) id: Option<Box<[u8]>>,
     pub(crate) sequence: u64,
     pub(crate) bytes: u64,
@@ -40,7 +41,7 @@ pub(crate) struct InFlight {
     messages: u64,
     bytes: u64,
     /// Number and last sequence by subject.
-    subjects: HashMap<Box<[u8]>, (u64, u64)>,
+    subjects: HashMap<Arc<[u8]>, (u64, u64)>,
     ids: HashMap<Box<[u8]>, u64>,
 }
 
@@ -63,6 +64,11 @@ impl InFlight {
             }
         }
         self.queue.push_back(waiting);
+    }
+
+    /// A subject to be kept: most messages on their way have few.
+    pub(crate) fn share(&self, subject: &[u8]) -> Arc<[u8]> {
+        self.subjects.get_key_value(subject).map_or_else(|| subject.into(), |(known, _)| known.clone())
     }
 
     /// The record at `position` is committed. `None` for one that was not appended here: it comes from before a restart.

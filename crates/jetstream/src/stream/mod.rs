@@ -191,7 +191,8 @@ pub struct Machine {
     following: Vec<following::Following>,
     /// Something was stored since followers were last told.
     stored: bool,
-    pub(crate) consumers: BTreeMap<Arc<str>, Consumer>,
+    /// Boxed: a map keeps its places half empty when names ascend.
+    pub(crate) consumers: BTreeMap<Arc<str>, Box<Consumer>>,
     /// Names by number.
     consumer_names: BTreeMap<u64, Arc<str>>,
     next_consumer: u64,

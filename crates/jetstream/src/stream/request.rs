@@ -262,6 +262,7 @@ impl Machine {
         let others: Vec<&Consumer> = self
             .consumers
             .values()
+            .map(|consumer| &**consumer)
             .filter(|other| Some(&*other.name) != own && !other.config.direct)
             .collect();
         if others.is_empty() {

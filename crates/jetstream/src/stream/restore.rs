@@ -186,7 +186,7 @@ impl Restoring {
             .map_err(|error| refuse(&error))?;
         self.machine.next_consumer += 1;
         self.machine.consumer_names.insert(id, consumer.name.clone());
-        self.machine.consumers.insert(consumer.name.clone(), consumer);
+        self.machine.consumers.insert(consumer.name.clone(), Box::new(consumer));
         Ok(())
     }
 

@@ -22,10 +22,11 @@ mod world;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
+use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, RwLock};
 use sonata_broker::account::Account as BrokerAccount;
 use sonata_broker::connection::Connection;
@@ -78,12 +79,10 @@ pub(crate) struct JetStream {
     /// When there was last a warning about which stream's files.
     warned: Mutex<HashMap<u64, u64>>,
     workers: Mutex<Vec<Worker>>,
-    turns: Turns,
+    turns: Arc<Turns>,
     requests: Requests,
     transfers: Transfers,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Something was appended to the journal since it was last kicked.
-    appended: AtomicBool,
     stopping: AtomicBool,
     /// Why storage does not work, while it does not.
     pub(crate) failure: Mutex<Option<String>>,
@@ -91,8 +90,12 @@ pub(crate) struct JetStream {
     unrecovered: Vec<(String, String)>,
     /// How long recovery took, ns.
     pub(crate) recovery_ns: std::sync::atomic::AtomicU64,
-    itself: OnceLock<std::sync::Weak<JetStream>>,
+    itself: Arc<Itself>,
 }
+
+/// JetStream as those see it who are called for every message: until it stops, and without touching a counter that all
+/// threads share, as a weak reference does.
+type Itself = ArcSwapOption<JetStream>;
 
 /// An account in the broker and in the node.
 pub(crate) struct Home {
@@ -187,21 +190,23 @@ impl JetStream {
             watches: Mutex::default(),
             warned: Mutex::default(),
             workers: Mutex::default(),
-            turns: Turns::default(),
+            turns: Arc::default(),
             requests: Requests::default(),
             transfers: Transfers::default(),
             threads: Mutex::default(),
-            appended: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             failure: Mutex::default(),
             unrecovered: recovering.take_left_alone(),
             recovery_ns: std::sync::atomic::AtomicU64::new(0),
-            itself: OnceLock::new(),
+            itself: Arc::default(),
         });
-        let _ = jetstream.itself.set(Arc::downgrade(&jetstream));
+        jetstream.itself.store(Some(jetstream.clone()));
         world.attach(&jetstream);
         jetstream.adopt(recovering);
-        jetstream.run(writer).map_err(|error| StartError::File(root, error))?;
+        jetstream.run(writer).map_err(|error| {
+            jetstream.itself.store(None);
+            StartError::File(root, error)
+        })?;
         jetstream.serve_accounts();
         jetstream.recovery_ns.store(clock.now_ns() - began, Ordering::Relaxed);
         Ok(jetstream)
@@ -314,8 +319,7 @@ impl JetStream {
 
     /// Has what was appended written.
     pub(crate) fn kick(&self) {
-        // A read first: most batches append nothing, and a swap would move the line between cores.
-        if self.appended.load(Ordering::Relaxed) && self.appended.swap(false, Ordering::AcqRel) {
+        if self.turns.take_appended() {
             self.journal.kick();
         }
     }
@@ -329,7 +333,7 @@ impl JetStream {
     }
 
     fn itself(&self) -> Option<Arc<Self>> {
-        self.itself.get().and_then(std::sync::Weak::upgrade)
+        self.itself.load_full()
     }
 
     /// Tells those who wait, makes everything durable and ends the threads. Blocks.
@@ -354,6 +358,7 @@ impl JetStream {
         self.checkpoint_all();
         self.lanes.write().clear();
         self.subscriptions.lock().clear();
+        self.itself.store(None);
         self.log(Level::Info, format_args!("JetStream Shutdown"));
     }
 }

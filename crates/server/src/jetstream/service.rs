@@ -1,7 +1,7 @@
 //! What the broker calls: messages for streams, the API, acknowledgements. On the thread of the client that publishes, so
 //! nothing here waits.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use sonata_broker::connection::Connection;
 use sonata_broker::msgtrace::TracedStream;
@@ -13,17 +13,18 @@ use sonata_jetstream::node::{Heard, Node, Request};
 use sonata_jetstream::stream::Incoming;
 use sonata_jetstream::timestamp::Timestamp;
 
-use super::{Handle, Home, JetStream};
+use super::{Handle, Home, Itself, JetStream};
 
 /// Messages on the subjects of one stream.
 pub(super) struct StreamService {
-    pub(super) jetstream: Weak<JetStream>,
+    pub(super) jetstream: Arc<Itself>,
     pub(super) handle: Arc<Handle>,
 }
 
 impl Service for StreamService {
     fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox) -> bool {
-        let Some(jetstream) = self.jetstream.upgrade() else { return false };
+        let jetstream = self.jetstream.load();
+        let Some(jetstream) = &*jetstream else { return false };
         if self.handle.stream.is_deleted() {
             return false;
         }
@@ -40,7 +41,7 @@ impl Service for StreamService {
     }
 
     fn traced(&self, message: &Inbound<'_>) -> Option<TracedStream> {
-        let jetstream = self.jetstream.upgrade()?;
+        let jetstream = self.jetstream.load_full()?;
         let incoming = Incoming {
             subject: message.subject,
             reply: message.reply.unwrap_or_default(),
@@ -58,7 +59,8 @@ impl Service for StreamService {
     }
 
     fn settle(&self, _outbox: &mut Outbox) {
-        let Some(jetstream) = self.jetstream.upgrade() else { return };
+        let jetstream = self.jetstream.load();
+        let Some(jetstream) = &*jetstream else { return };
         jetstream.kick();
         jetstream.node.after(&self.handle.stream);
     }
@@ -66,7 +68,7 @@ impl Service for StreamService {
 
 /// The subjects of the API, of acknowledgements and of flow control in one account.
 pub(super) struct AccountService {
-    pub(super) jetstream: Weak<JetStream>,
+    pub(super) jetstream: Arc<Itself>,
     pub(super) home: Arc<Home>,
     /// What the subjects of the domain begin with.
     domain: Option<String>,
@@ -87,7 +89,8 @@ const FLOW_CONTROL: u64 = 3;
 
 impl Service for AccountService {
     fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox) -> bool {
-        let Some(jetstream) = self.jetstream.upgrade() else { return false };
+        let jetstream = self.jetstream.load();
+        let Some(jetstream) = &*jetstream else { return false };
         let mapped = self.without_domain(message.subject);
         let request = Request {
             subject: mapped.as_deref().unwrap_or(message.subject),
@@ -171,8 +174,7 @@ impl JetStream {
     /// Subscribes to what an account's clients ask of JetStream.
     pub(super) fn serve(self: &Arc<Self>, home: &Arc<Home>) {
         let domain = self.options.domain.as_ref().map(|domain| format!("$JS.{domain}.API."));
-        let service =
-            Arc::new(AccountService { jetstream: Arc::downgrade(self), home: home.clone(), domain });
+        let service = Arc::new(AccountService { jetstream: self.itself.clone(), home: home.clone(), domain });
         let mut subjects = vec![("$JS.API.>".to_owned(), API)];
         if let Some(domain) = &self.options.domain {
             subjects.push((format!("$JS.{domain}.API.>"), API));

@@ -1,16 +1,17 @@
 //! Deliveries and timers: streams that have something to do wait here for a thread.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use sonata_broker::service::{Errand, Outbox};
 use sonata_broker::worker::Worker;
+use sonata_jetstream::outgoing::Haste;
 use sonata_jetstream::stream::{Next, Stream};
 
-use super::{Handle, JetStream};
+use super::{Handle, Itself, JetStream};
 
 /// Threads that deliver. Two, so that one stream that reads from a slow disk does not hold up all others.
 pub(super) const THREADS: usize = 2;
@@ -28,6 +29,8 @@ pub(super) struct Turns {
     state: Mutex<State>,
     ready: Condvar,
     due: Condvar,
+    /// Something was appended to the journal since it was last kicked, and somebody waits for it.
+    appended: AtomicBool,
     /// The journal is to be kicked soon, and somebody will.
     kick_planned: AtomicBool,
 }
@@ -57,8 +60,22 @@ impl Turns {
         self.ready.notify_one();
     }
 
-    /// Has the journal kicked before long.
-    pub(super) fn kick_soon(&self) {
+    /// Something was appended to the journal: who has done that kicks it when its batch is through, or somebody else does
+    /// before long.
+    pub(super) fn note_appended(&self, haste: Haste) {
+        match haste {
+            Haste::Now => self.appended.store(true, Ordering::Release),
+            Haste::Soon => self.kick_soon(),
+        }
+    }
+
+    /// Whether the journal is to be kicked.
+    pub(super) fn take_appended(&self) -> bool {
+        // A read first: most batches append nothing, and a swap would move the line between cores.
+        self.appended.load(Ordering::Relaxed) && self.appended.swap(false, Ordering::AcqRel)
+    }
+
+    fn kick_soon(&self) {
         // A read first: it is planned nearly always.
         if self.kick_planned.load(Ordering::Acquire) || self.kick_planned.swap(true, Ordering::AcqRel) {
             return;
@@ -155,13 +172,13 @@ impl Turns {
 /// A stream's turn on the thread of a client that has moved it, by an acknowledgement or a pull request: what it delivers
 /// is most often for that very client.
 struct Turn {
-    jetstream: Weak<JetStream>,
+    jetstream: Arc<Itself>,
     handle: Arc<Handle>,
 }
 
 impl Errand for Turn {
     fn run(&self, worker: &mut Worker) {
-        let Some(jetstream) = self.jetstream.upgrade() else { return };
+        let Some(jetstream) = self.jetstream.load_full() else { return };
         let stream = &self.handle.stream;
         if jetstream.node.after_but_turn(stream) && !stream.is_deleted() && stream.ask_turn() {
             let stalling = worker.stalling();
@@ -173,7 +190,7 @@ impl Errand for Turn {
     }
 
     fn postpone(&self) {
-        if let Some(jetstream) = self.jetstream.upgrade() {
+        if let Some(jetstream) = self.jetstream.load_full() {
             jetstream.node.after(&self.handle.stream);
         }
     }
@@ -183,7 +200,7 @@ impl JetStream {
     /// Has a stream take its turn once the batch is through that has moved it.
     pub(super) fn turn_after(&self, stream: &Stream, outbox: &mut Outbox) {
         outbox.errand(stream.lane, || {
-            let turn = Turn { jetstream: self.itself.get()?.clone(), handle: self.handle(stream.lane)? };
+            let turn = Turn { jetstream: self.itself.clone(), handle: self.handle(stream.lane)? };
             Some(Arc::new(turn) as Arc<dyn Errand>)
         });
     }

@@ -1,7 +1,6 @@
 //! The world as the node sees it: subscriptions, interest, stores.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::RwLock;
@@ -14,10 +13,11 @@ use sonata_jetstream::config::{Compression, PersistMode, Storage, StreamConfig};
 use sonata_jetstream::node::{RestoreTask, SnapshotTask, World};
 use sonata_jetstream::outgoing::{Haste, Interest, Log, Refused};
 use sonata_jetstream::stream::{Commit, Header, Stream};
-use sonata_journal::Position;
+use sonata_journal::{Journal, Position};
 use sonata_store::{Options, Store};
 
 use super::service::StreamService;
+use super::turns::Turns;
 use super::{Handle, JetStream};
 
 /// The folder that holds one folder per stream.
@@ -75,7 +75,7 @@ impl World for ServerWorld {
     fn subscribe(&self, account: u32, subject: &str, lane: u64) {
         let (Some(jetstream), Some(account)) = (self.jetstream(), self.account(account)) else { return };
         let Some(handle) = jetstream.handle(lane) else { return };
-        let service = Arc::new(StreamService { jetstream: Arc::downgrade(&jetstream), handle });
+        let service = Arc::new(StreamService { jetstream: jetstream.itself.clone(), handle });
         let subscription = Arc::new(Subscription::of_service(
             jetstream.connection.clone(),
             subject.as_bytes(),
@@ -212,17 +212,16 @@ impl Watch for DeliverWatch {
 }
 
 /// The journal as streams see it.
-struct JournalLog(Weak<JetStream>);
+struct JournalLog {
+    journal: Arc<Journal>,
+    turns: Arc<Turns>,
+}
 
 impl Log for JournalLog {
     fn append(&self, lane: u64, record: &[u8], haste: Haste) -> Result<u64, Refused> {
-        let jetstream = self.0.upgrade().ok_or(Refused::Closed)?;
-        match jetstream.journal.append(lane, &[record]) {
+        match self.journal.append(lane, &[record]) {
             Ok(Position(position)) => {
-                match haste {
-                    Haste::Now => jetstream.appended.store(true, Ordering::Release),
-                    Haste::Soon => jetstream.turns.kick_soon(),
-                }
+                self.turns.note_appended(haste);
                 Ok(position)
             }
             Err(sonata_journal::Refused::Full | sonata_journal::Refused::Busy) => Err(Refused::Full),
@@ -236,7 +235,7 @@ impl Log for JournalLog {
 impl JetStream {
     /// How a stream's records become durable.
     pub(super) fn commit_of(&self, config: &StreamConfig) -> Commit {
-        let log = || Arc::new(JournalLog(self.itself().as_ref().map(Arc::downgrade).unwrap_or_default()));
+        let log = || Arc::new(JournalLog { journal: self.journal.clone(), turns: self.turns.clone() });
         match (config.storage, config.persist_mode) {
             (Storage::Memory, _) => Commit::Memory,
             (Storage::File, PersistMode::Async) => Commit::Eager(log()),
