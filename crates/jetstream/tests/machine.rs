@@ -8,6 +8,11 @@ mod world;
 use std::fs;
 use std::path::Path;
 
+use sonata_jetstream::ack;
+use sonata_jetstream::api::request::CreateConsumer;
+use sonata_jetstream::config::Limits;
+use sonata_jetstream::json::{self, Mode};
+use sonata_jetstream::outgoing::Haste;
 use world::World;
 
 fn check(name: &str) {
@@ -52,4 +57,41 @@ fn lifetimes() {
 #[test]
 fn corner_cases() {
     check("corner_cases.txt");
+}
+
+/// Deliveries and acknowledgements may be written a little later, unless somebody waits for it: the client, or the message that
+/// goes by it.
+#[test]
+fn what_nobody_waits_for_is_written_soon_and_all_else_now() {
+    for (retention, confirmed, expected) in
+        [("limits", false, Haste::Soon), ("limits", true, Haste::Now), ("workqueue", false, Haste::Now)]
+    {
+        let mut world = World::new(&format!(
+            r#"{{"name":"S","subjects":["a"],"storage":"file","retention":"{retention}"}}"#
+        ));
+        let consumer =
+            br#"{"stream_name":"S","config":{"name":"C","durable_name":"C","ack_policy":"explicit"}}"#;
+        let request: CreateConsumer = json::decode(consumer, Mode::Strict).unwrap();
+        let World { machine, now, said, .. } = &mut world;
+        machine
+            .request_consumer(request.config, request.action, false, &Limits::default(), b"r", *now, said)
+            .unwrap();
+        world.commit_all();
+        world.publish("a", "", &[], "one");
+        assert_eq!(*world.log.haste.lock(), Some(Haste::Now));
+        world.commit_all();
+        let World { machine, now, said, .. } = &mut world;
+        machine.pull("C", b"inbox", br#"{"batch":1,"expires":1000000000}"#, *now, said);
+        machine.turn(true, *now, said);
+        let delivered = world.take_said().into_iter().find(|message| message.payload == "one").unwrap();
+        let delivery = ack::parse(delivered.reply.as_bytes()).unwrap();
+        let World { machine, now, said, .. } = &mut world;
+        machine.acknowledge("C", &delivery, b"+ACK", confirmed.then_some(b"done".as_slice()), *now, said);
+        machine.turn(true, *now, said);
+        assert_eq!(*world.log.haste.lock(), Some(expected), "{retention}, confirmed: {confirmed}");
+        world.commit_all();
+        let told = world.take_said().iter().any(|message| message.subject == "done");
+        assert_eq!(told, confirmed);
+        assert_eq!(world.messages().is_empty(), retention == "workqueue");
+    }
 }

@@ -53,6 +53,8 @@ pub struct World {
 #[derive(Default)]
 pub struct FakeLog {
     records: Mutex<Vec<Vec<u8>>>,
+    /// The last one's.
+    pub haste: Mutex<Option<Haste>>,
     /// How many of them are committed.
     committed: Mutex<usize>,
     refuses: AtomicBool,
@@ -72,10 +74,11 @@ pub struct Message {
 }
 
 impl Log for FakeLog {
-    fn append(&self, _lane: u64, record: &[u8], _haste: Haste) -> Result<u64, Refused> {
+    fn append(&self, _lane: u64, record: &[u8], haste: Haste) -> Result<u64, Refused> {
         if self.refuses.load(Ordering::Relaxed) {
             return Err(Refused::Failed("the disk is on fire".to_owned()));
         }
+        *self.haste.lock() = Some(haste);
         let mut records = self.records.lock();
         records.push(record.to_vec());
         Ok(records.len() as u64)
