@@ -235,8 +235,13 @@ impl Journal {
 
     /// Nothing of the lane that was appended so far is needed.
     pub fn forget(&self, lane: u64) {
-        let appended = self.shared.lock().gather.next() - 1;
-        self.release(lane, Position(appended));
+        self.release(lane, self.appended());
+    }
+
+    /// The last position that was given away.
+    #[must_use]
+    pub fn appended(&self) -> Position {
+        Position(self.shared.lock().gather.next() - 1)
     }
 
     /// Who keeps the oldest file from being reused; `None` if nobody does, or if it is the one that is being written.

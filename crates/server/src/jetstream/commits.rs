@@ -1,7 +1,10 @@
 //! What the journal reports: records that are committed are applied here, on the writer's thread.
 
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use sonata_broker::shared::Level;
 use sonata_broker::worker::Worker;
 use sonata_journal::{Batch, Committed, Error, Position, Record};
@@ -27,6 +30,7 @@ impl Committed for Commits {
                 }
             }
         });
+        jetstream.applied.advance(batch.last());
     }
 
     fn failed(&self, error: &Error) {
@@ -39,8 +43,10 @@ impl Committed for Commits {
         }
     }
 
-    fn resumed(&self, _first: Position) {
+    fn resumed(&self, first: Position) {
         let Some(jetstream) = self.0.upgrade() else { return };
+        // What was lost is not waited for.
+        jetstream.applied.advance(Position(first.0 - 1));
         jetstream.log(Level::Info, format_args!("JetStream storage resumed"));
         *jetstream.failure.lock() = None;
         let now = jetstream.clock.now_unix_ns();
@@ -51,10 +57,55 @@ impl Committed for Commits {
     }
 }
 
+/// How far the journal is applied, for those who wait for what was appended before they came.
+#[derive(Default)]
+pub(super) struct Applied {
+    position: AtomicU64,
+    waiting: AtomicUsize,
+    lock: Mutex<()>,
+    advanced: Condvar,
+}
+
+impl Applied {
+    pub(super) fn advance(&self, to: Position) {
+        self.position.fetch_max(to.0, Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            // Whoever is about to wait has looked under the lock.
+            drop(self.lock.lock());
+            self.advanced.notify_all();
+        }
+    }
+
+    fn wait(&self, position: Position, longest: Duration) {
+        let until = Instant::now() + longest;
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let mut guard = self.lock.lock();
+        while self.position.load(Ordering::SeqCst) < position.0
+            && !self.advanced.wait_until(&mut guard, until).timed_out()
+        {}
+        drop(guard);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A disk that is slower than this does not hold up answers.
+const CATCH_UP: Duration = Duration::from_millis(100);
+
 /// Records that are applied under one lock of their stream, so that its publishers are not kept out for long.
 const RUN_MAX: usize = 256;
 
 impl JetStream {
+    /// Waits until what was appended so far is applied, so that whoever asks finds what it has published before, or what
+    /// was republished before it was answered.
+    pub(super) fn catch_up(&self) {
+        let appended = self.journal.appended();
+        if self.applied.position.load(Ordering::SeqCst) >= appended.0 || self.failure.lock().is_some() {
+            return;
+        }
+        self.journal.kick();
+        self.applied.wait(appended, CATCH_UP);
+    }
+
     fn apply(&self, handle: &Arc<Handle>, run: &[Record<'_>], worker: &mut Worker) {
         let now = self.clock.now_unix_ns();
         let mut malformed = 0;

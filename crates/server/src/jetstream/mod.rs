@@ -80,6 +80,7 @@ pub(crate) struct JetStream {
     warned: Mutex<HashMap<u64, u64>>,
     workers: Mutex<Vec<Worker>>,
     turns: Arc<Turns>,
+    applied: commits::Applied,
     requests: Requests,
     transfers: Transfers,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -191,6 +192,7 @@ impl JetStream {
             warned: Mutex::default(),
             workers: Mutex::default(),
             turns: Arc::default(),
+            applied: commits::Applied::default(),
             requests: Requests::default(),
             transfers: Transfers::default(),
             threads: Mutex::default(),
@@ -201,6 +203,7 @@ impl JetStream {
             itself: Arc::default(),
         });
         jetstream.itself.store(Some(jetstream.clone()));
+        jetstream.applied.advance(jetstream.journal.appended());
         world.attach(&jetstream);
         jetstream.adopt(recovering);
         jetstream.run(writer).map_err(|error| {

@@ -11,7 +11,8 @@ use sonata_jetstream::node::Request;
 
 use super::{Home, JetStream};
 
-/// One for what changes something, and one for direct gets, which are many and may wait for the disk.
+/// One for what changes something or tells of it, and one for direct gets, which are many and may wait for the disk. Only
+/// the first [catches up](JetStream::catch_up): direct gets are answered from what is there.
 pub(super) const QUEUES: usize = 2;
 
 /// Requests that wait at most; when there are more, all that wait are dropped, as in the original.
@@ -119,6 +120,9 @@ impl JetStream {
                         self.node.tell_dropped(&home.account, dropped as i64, now, out)
                     });
                 }
+            }
+            if queue == 0 {
+                self.catch_up();
             }
             for one in waiting {
                 self.with_worker(|worker| {
