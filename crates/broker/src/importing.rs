@@ -43,6 +43,8 @@ impl Path<'_> {
 pub struct Asking<'a> {
     /// Who asks.
     pub connection: &'a Connection,
+    /// In which account; the server's own connections ask in several.
+    pub account: &'a str,
     /// Everything that is known of it, and not only account and round-trip time.
     pub in_full: bool,
     /// From which server it asks.
@@ -184,6 +186,7 @@ impl Run<'_> {
         let told = header(headers, REQUEST_INFO_HEADER);
         introduce.introduce(&Asking {
             connection: self.publisher,
+            account: self.account.name(),
             in_full,
             with_server: !in_full && (import.is_system || (before.is_some() && import.share)),
             through: before.and(told).map(|told| (told, &**self.account.name())),

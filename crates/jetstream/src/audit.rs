@@ -37,6 +37,8 @@ pub struct Audit {
 pub struct Asker {
     /// Where the answer goes; empty when none is wanted.
     pub reply: Box<[u8]>,
+    /// Header block of the answer; empty for none.
+    pub headers: Box<[u8]>,
     /// What else is told of it.
     pub audit: Option<Box<Audit>>,
 }
@@ -45,7 +47,7 @@ impl Asker {
     /// Answers.
     pub fn answer(self, text: &[u8], out: &mut dyn Publish) {
         if !self.reply.is_empty() {
-            out.publish(Outgoing::plain(&self.reply, text));
+            out.publish(Outgoing { headers: &self.headers, ..Outgoing::plain(&self.reply, text) });
         }
         if let Some(audit) = self.audit {
             audit.tell(text, out);
@@ -72,7 +74,7 @@ impl Audit {
 /// Nobody watches.
 impl From<&[u8]> for Asker {
     fn from(reply: &[u8]) -> Self {
-        Self { reply: reply.into(), audit: None }
+        Self { reply: reply.into(), ..Self::default() }
     }
 }
 

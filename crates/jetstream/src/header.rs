@@ -30,6 +30,7 @@ pub mod name {
     pub const MARKER_REASON: &str = "Nats-Marker-Reason";
     pub const INCREMENT: &str = "Nats-Incr";
     pub const COUNTER_SOURCES: &str = "Nats-Counter-Sources";
+    pub const BATCH_PREFIX: &str = "Nats-Batch-";
     pub const BATCH_ID: &str = "Nats-Batch-Id";
     pub const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
     pub const BATCH_COMMIT: &str = "Nats-Batch-Commit";

@@ -27,11 +27,11 @@ use crate::api::response::{
 };
 use crate::api::subject::Operation;
 use crate::audit::{self, Asker, Audit};
-use crate::config::{AccountLimits, ServerLimits, StreamConfig};
+use crate::config::{AccountLimits, ServerLimits};
 use crate::header::{self, name};
 use crate::json::{self, Mode};
 use crate::outgoing::{Interest, Outgoing, Publish};
-use crate::stream::{Commit, DirectGet, Header, Stream};
+use crate::stream::{Commit, DirectGet, Ears, Header, Stream};
 
 pub(crate) use transfers::Expected;
 pub use transfers::{RestoreTask, SnapshotTask};
@@ -58,6 +58,10 @@ pub trait World: Send + Sync {
     fn wake(&self, stream: &Arc<Stream>);
     /// The stream's deliver subjects have changed: `subjects` are those whose interest it wants to know of.
     fn watch(&self, stream: &Arc<Stream>, subjects: Vec<String>);
+    /// The stream listens on these subjects of its account and no others: messages are handed to
+    /// [`Machine::hear`](crate::stream::Machine::hear). They are listened to when this returns. What was said later counts,
+    /// whoever comes first.
+    fn listen(&self, stream: &Arc<Stream>, ears: Ears);
     /// A snapshot is to be sent, on a thread of its own.
     ///
     /// # Errors
@@ -218,10 +222,15 @@ impl Node {
 
     /// As [`Node::after`], but a turn that is wanted is left to the caller: true then.
     pub fn after_but_turn(&self, stream: &Arc<Stream>) -> bool {
-        let (wishes, watched, stored) = {
+        let (mut wishes, watched, stored, ears) = {
             let mut machine = stream.lock();
-            (machine.take_turn_wish(), machine.take_watched(), machine.take_stored())
+            (machine.take_turn_wish(), machine.take_watched(), machine.take_stored(), machine.take_ears())
         };
+        if let Some(ears) = ears {
+            let number = ears.number;
+            self.world.listen(stream, ears);
+            wishes |= stream.lock().on_listening(number);
+        }
         if stored && stream.is_followed() {
             self.wake_followers(stream);
         }
@@ -398,7 +407,7 @@ impl Node {
                 at: request.now,
             })
         });
-        Asker { reply: request.reply.into(), audit }
+        Asker { reply: request.reply.into(), audit, ..Asker::default() }
     }
 
     /// Whether somebody listens to what is asked of the API in an account.
@@ -574,23 +583,6 @@ fn error<B: Body>(error: ApiError) -> Vec<u8> {
 /// What only a cluster can do.
 fn not_clustered() -> Answered {
     Err(ErrorCode::ClusterRequired.into())
-}
-
-/// Refuses what of a configuration this server cannot do yet.
-fn check_supported(config: &StreamConfig) -> Result<(), ApiError> {
-    let missing = [
-        (config.mirror.iter().chain(&config.sources).any(|source| source.external.is_some()), "external"),
-        (
-            config.mirror.iter().chain(&config.sources).any(|source| source.consumer.is_some()),
-            "consumer of a source",
-        ),
-    ];
-    match missing.into_iter().find(|(used, _)| *used) {
-        Some((_, field)) => {
-            Err(ErrorCode::StreamInvalidConfig.with(format_args!("{field} is not supported yet")))
-        }
-        None => Ok(()),
-    }
 }
 
 impl fmt::Debug for Node {

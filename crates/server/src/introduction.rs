@@ -69,6 +69,9 @@ impl Introduce for Introducer {
             Some(Introduction { svc: account.to_owned(), ..told })
         });
         let mut introduction = said_before.unwrap_or_else(|| self.of(asking.connection, asking.in_full));
+        if introduction.acc.is_empty() {
+            asking.account.clone_into(&mut introduction.acc);
+        }
         if asking.with_server {
             introduction.server.clone_from(&self.server_name);
         }

@@ -83,6 +83,9 @@ const PIN_HEADER: &str = "Nats-Pin-Id: ";
 /// The header that tells where a copied message comes from; its last word is the id of that stream.
 const SOURCE_HEADER: &str = "Nats-Stream-Source: ";
 
+/// The header with the id of a stream.
+const IDENTITY_HEADER: &str = "Nats-Stream-Identity: ";
+
 /// The header that tells a service of another account who asks.
 const REQUEST_INFO_HEADER: &str = "Nats-Request-Info: ";
 
@@ -170,10 +173,12 @@ fn learn_names(body: &str, made_up: &mut MadeUp) {
     {
         made_up.learn(name);
     }
-    if let Some((_, rest)) = body.split_once(PIN_HEADER)
-        && let Some((id, _)) = rest.split_once("\r\n")
-    {
-        made_up.learn(id);
+    for header in [PIN_HEADER, IDENTITY_HEADER] {
+        if let Some((_, rest)) = body.split_once(header)
+            && let Some((id, _)) = rest.split_once("\r\n")
+        {
+            made_up.learn(id);
+        }
     }
     if let Some((_, rest)) = body.split_once(SOURCE_HEADER)
         && let Some((origin, _)) = rest.split_once("\r\n")

@@ -541,6 +541,9 @@ pub struct SourceInfo {
     pub external: Option<ExternalStream>,
     /// How many messages are missing.
     pub lag: u64,
+    /// The last of its messages that was taken; sources only.
+    #[serde(skip_serializing_if = "crate::json::is_default")]
+    pub seq: u64,
     /// Time since something was heard, ns; -1 is never.
     pub active: i64,
     /// What went wrong last.

@@ -8,6 +8,7 @@ use crate::api::response::{
     ConsumerInfoReply, ConsumerListReply, ConsumerNamesReply, LIST_MAX, NAMES_MAX, Page, Response,
 };
 use crate::api::subject::CreateSubject;
+use crate::header::{self, name};
 use crate::json;
 use crate::outgoing::Publish;
 
@@ -62,15 +63,27 @@ impl Node {
         }
         let found = account.stream(subject.stream())?;
         let limits = account.limits(self.settings().limits);
-        let made = found.lock().request_consumer(
+        let mut asker = self.asker(account, request);
+        let mut machine = found.lock();
+        if said.config.direct || said.config.sourcing {
+            let identity = machine.identity();
+            let expected = header::get_str(request.headers, name::STREAM_IDENTITY).unwrap_or_default();
+            if !expected.is_empty() && expected != identity {
+                return Err(ErrorCode::ConsumerStreamIdentityMismatch.with(identity));
+            }
+            asker.headers = identity_header(&identity);
+            machine.fit_feeding(&mut said.config, request.now, out);
+        }
+        let made = machine.request_consumer(
             said.config,
             said.action,
             said.pedantic,
             &limits,
-            self.asker(account, request),
+            asker,
             request.now,
             out,
         );
+        drop(machine);
         self.after(&found);
         made.map(|()| None)
     }
@@ -194,10 +207,24 @@ impl Node {
     ) -> Answered {
         let said: ResetConsumer = read_loosely(request.payload)?;
         let found = account.stream(stream)?;
-        found.lock().reset_consumer(consumer, said.seq, self.asker(account, request), request.now, out)?;
+        let mut asker = self.asker(account, request);
+        let mut machine = found.lock();
+        if header::has(request.headers, name::STREAM_IDENTITY) {
+            asker.headers = identity_header(&machine.identity());
+        }
+        let reset = machine.reset_consumer(consumer, said.seq, asker, request.now, out);
+        drop(machine);
+        reset?;
         self.after(&found);
         Ok(None)
     }
+}
+
+/// Tells which stream of its name has answered.
+fn identity_header(identity: &str) -> Box<[u8]> {
+    let mut headers = Vec::new();
+    header::append(&mut headers, name::STREAM_IDENTITY, identity.as_bytes());
+    headers.into()
 }
 
 /// Reads a body whose unknown fields never matter, as the reference does for the younger requests.

@@ -1,11 +1,12 @@
 //! Mirrors and sources across streams: who is told when an origin has something new, and how it is carried over.
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::Node;
 use crate::account::Account;
 use crate::api::error::{ApiError, ErrorCode};
-use crate::config::StreamConfig;
+use crate::config::{StreamConfig, StreamSource};
 use crate::outgoing::Publish;
 use crate::stream::Stream;
 
@@ -66,26 +67,68 @@ impl Node {
         more
     }
 
-    /// What a new stream takes over from its origin, if that is here, and whether it fits it.
-    pub(super) fn inherit(&self, account: &Account, config: &mut StreamConfig) -> Result<(), ApiError> {
-        let fits = |ours: i32, theirs: i32| ours < 0 || theirs > 0 && ours >= theirs;
-        if let Some(mirror) = &config.mirror
-            && let Ok(origin) = account.stream(&mirror.name)
-        {
-            let origin = origin.lock().config().clone();
+    /// Whether the streams that a stream follows fit it, as far as they are here, and what it takes over from them.
+    pub(super) fn check_origins(
+        &self,
+        account: &Account,
+        config: &mut StreamConfig,
+        pedantic: bool,
+    ) -> Result<(), ApiError> {
+        let found = |source: &StreamSource| match &source.external {
+            Some(_) => None,
+            None => account.stream(&source.name).ok().map(|stream| stream.lock().config().clone()),
+        };
+        let fits = |ours: i32, theirs: i32| ours <= 0 || theirs <= 0 || ours >= theirs;
+        let mut subjects = Vec::new();
+        if let Some(origin) = config.mirror.as_ref().and_then(found) {
             if !fits(config.max_msg_size, origin.max_msg_size) {
                 return Err(ErrorCode::MirrorMaxMessageSizeTooBig.into());
             }
+            if pedantic && config.mirror_direct != origin.allow_direct {
+                let text = "origin stream has direct get set, mirror has it disabled";
+                return Err(ErrorCode::Pedantic.with(text));
+            }
             config.mirror_direct = origin.allow_direct;
+            subjects.extend(origin.subjects.iter().cloned());
         }
-        for source in &config.sources {
-            if let Ok(origin) = account.stream(&source.name) {
-                let theirs = origin.lock().config().max_msg_size;
-                if !fits(config.max_msg_size, theirs) {
-                    return Err(ErrorCode::SourceMaxMessageSizeTooBig.into());
+        for origin in config.sources.iter().filter_map(found) {
+            if !fits(config.max_msg_size, origin.max_msg_size) {
+                return Err(ErrorCode::SourceMaxMessageSizeTooBig.into());
+            }
+            subjects.extend(origin.subjects.iter().cloned());
+        }
+        for source in config.mirror.iter().chain(&config.sources) {
+            source.check_delivery(&subjects)?;
+        }
+        match takes_from_itself(account, config) {
+            true => Err(ErrorCode::StreamInvalidConfig.with("detected cycle")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Whether a stream would take its own messages, through whatever streams of the account.
+fn takes_from_itself(account: &Account, config: &StreamConfig) -> bool {
+    let mut visited = HashSet::new();
+    let mut to_visit = VecDeque::from([Arc::new(config.clone())]);
+    while let Some(stream) = to_visit.pop_front() {
+        visited.insert(stream.name.clone());
+        let takes = |source: &StreamSource| {
+            let filter = source.filter_subject.as_bytes();
+            let overlaps = |subject: &String| sonata_subject::overlaps(subject.as_bytes(), filter);
+            filter.is_empty() || stream.subjects.iter().any(overlaps)
+        };
+        let sources = stream.sources.iter().map(|source| (source, takes(source)));
+        let mirror = stream.mirror.iter().map(|source| (source, true));
+        for (source, takes) in sources.chain(mirror).filter(|(source, _)| source.external.is_none()) {
+            if visited.contains(&source.name) {
+                if takes {
+                    return true;
                 }
+            } else if let Ok(origin) = account.stream(&source.name) {
+                to_visit.push_back(origin.lock().config().clone());
             }
         }
-        Ok(())
     }
+    false
 }

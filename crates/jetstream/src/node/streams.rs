@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Answered, Node, Request, check_supported};
+use super::{Answered, Node, Request};
 use crate::account::Account;
 use crate::advisory::Action;
 use crate::api::error::{ApiError, ErrorCode};
@@ -15,7 +15,7 @@ use crate::api::response::{
 };
 use crate::config::StreamConfig;
 use crate::outgoing::Publish;
-use crate::stream::{Header, Machine, Parts, Stream};
+use crate::stream::{Ears, Header, Machine, Parts, Stream};
 
 impl Node {
     pub(super) fn create_stream(
@@ -35,8 +35,7 @@ impl Node {
         }
         let limits = account.limits(self.settings().limits);
         let mut config = said.config.create(&limits, said.pedantic)?;
-        check_supported(&config)?;
-        self.inherit(account, &mut config)?;
+        self.check_origins(account, &mut config, said.pedantic)?;
         config.stamp();
         if let Ok(known) = account.stream(stream) {
             let machine = known.lock();
@@ -58,6 +57,7 @@ impl Node {
         let machine = Machine::new(Parts {
             lane: header.lane,
             domain: self.settings().domain.clone(),
+            account: account.name.clone(),
             config: header.config,
             created: header.created,
             store,
@@ -66,20 +66,16 @@ impl Node {
             seed: self.world.random(),
             usage: account.usage.clone(),
         })?;
+        // As it is before anything has been heard of its origins.
+        let mut info = machine.info(request.now);
+        if let Some(origin) = &mut info.mirror {
+            origin.filter_subject.clear();
+        }
         let stream = Stream::new(account.id, machine);
         if !self.adopt(account, stream.clone()) {
             return Err(ErrorCode::StreamNameInUse.into());
         }
-        let mut machine = stream.lock();
-        machine.tell_stream(Action::Create, request.now, out);
-        let mut info = machine.info(request.now);
-        for origin in info.mirror.iter_mut().chain(&mut info.sources) {
-            // Nothing has been heard of them when the stream is made.
-            origin.active = -1;
-            if origin.name == machine.config().mirror.as_ref().map_or("", |mirror| &mirror.name) {
-                origin.filter_subject.clear();
-            }
-        }
+        stream.lock().tell_stream(Action::Create, request.now, out);
         Ok(Some(Response::done(StreamCreateReply { info: Some(info), did_create: true }).encode()))
     }
 
@@ -109,7 +105,7 @@ impl Node {
         let limits = account.limits(self.settings().limits);
         let old = found.lock().config().clone();
         let mut new = old.update(said.config, &limits, said.pedantic)?;
-        check_supported(&new)?;
+        self.check_origins(account, &mut new, said.pedantic)?;
         new.stamp();
         check_consumer_limits(&old, &new, &found)?;
         account.check_beside(&new, false)?;
@@ -146,6 +142,7 @@ impl Node {
             self.world.unsubscribe(account.id, subject, found.lane);
         }
         self.world.watch(&found, Vec::new());
+        self.world.listen(&found, Ears::of_nobody());
         let mut machine = found.lock();
         machine.on_deleted(request.now, out);
         machine.tell_stream(Action::Delete, request.now, out);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Answered, Node, Request, check_supported};
+use super::{Answered, Node, Request};
 use crate::account::Account;
 use crate::advisory::{
     Action, Advisory, Body, ClientInfo, RestoreComplete, RestoreCreate, SnapshotComplete, SnapshotCreate,
@@ -135,7 +135,6 @@ impl Node {
         }
         let limits = account.limits(self.settings.limits);
         let config = said.create(&limits, false)?;
-        check_supported(&config)?;
         account.check_beside(&config, true)?;
         if account.stream(stream).is_ok() {
             return Err(ErrorCode::StreamNameInUseRestoreFailed.into());

@@ -54,6 +54,7 @@ impl Machine {
         while let Some(waiting) = self.in_flight.take(position) {
             self.finish(waiting.after, &Outcome::default(), now, out);
         }
+        self.answer_feeds(out);
         Ok(())
     }
 
@@ -191,7 +192,7 @@ impl Machine {
         }
         self.note_age(sequence, timestamp);
         if flags & publish_flag::SOURCED > 0 {
-            self.note_sourced(headers);
+            self.note_sourced(headers, live);
         }
         self.stored = true;
         // Before anything is removed for it: a consumer that counts anew then finds the message in the store.

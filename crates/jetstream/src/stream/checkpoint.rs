@@ -12,7 +12,7 @@ use crate::json;
 use crate::record::{Malformed, Reader, put_bytes, put_number, put_signed};
 
 /// Version of these bytes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What the first bytes of a state say, enough to make the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,17 +1,21 @@
 //! Mirrors and sources: a stream that takes its messages from others.
 //!
 //! A follower reads its origins' messages by itself, in portions, when it has a turn; an origin only says that it has stored
-//! something. What is taken goes through the follower's own log like everything else. How far a source has come stands in
-//! the `Nats-Stream-Source` header of each message and in the checkpoint; a mirror has its origin's sequences.
+//! something. One that is elsewhere, or that somebody has made a consumer for, is reached by a [feed](super::feed) instead.
+//! What is taken goes through the follower's own log like everything else. How far a source has come stands in the
+//! `Nats-Stream-Source` header of each message and in the checkpoint; a mirror has its origin's sequences.
+
+use std::borrow::Cow;
 
 use sonata_store::{Error, Filter, Message};
 use sonata_subject::transform::Transform;
 
 use super::counter::Count;
+use super::feed::Feed;
 use super::{After, Extra, Machine, in_flight};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::response::SourceInfo;
-use crate::config::{StreamConfig, StreamSource};
+use crate::config::{StreamConfig, StreamSource, SubjectTransform};
 use crate::header::{self, name};
 use crate::map::HashMap;
 use crate::outgoing::Publish;
@@ -27,23 +31,42 @@ const IN_FLIGHT_MAX: u64 = 4096;
 /// One origin of a stream.
 #[derive(Debug)]
 pub(crate) struct Following {
-    source: StreamSource,
-    is_mirror: bool,
+    pub(super) source: StreamSource,
+    pub(super) is_mirror: bool,
+    key: Key,
     transforms: Vec<Transform>,
     filter: Filter,
-    /// The origin's sequence that is looked at next; 0 when that is still to be found out.
-    next: u64,
-    /// The same for what has been applied: nothing before it will be needed again. `applied <= next`, or `next` is 0.
-    applied: u64,
-    /// Identity of the origin that `next` is about; 0 is none yet.
-    origin: u64,
-    /// What the origin's clients know it by, see [`Machine::identity`].
-    identity: String,
+    /// Where it goes on.
+    pub(super) next: Place,
+    /// The same for what has been applied: nothing before it will be needed again.
+    applied: Place,
+    /// The origin's last message that was taken, or the one before the first that is wanted; 0 is none.
+    pub(super) last: u64,
     /// Messages that the origin has and this stream does not.
-    lag: u64,
+    pub(super) lag: u64,
     /// When something was last heard of the origin, ns since 1970.
-    heard_at: Option<i64>,
-    error: Option<ApiError>,
+    pub(super) heard_at: Option<i64>,
+    pub(super) error: Option<ApiError>,
+    /// How the origin is reached, when it cannot be read here.
+    pub(super) feed: Option<Feed>,
+}
+
+/// A place in an origin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The sequence that is looked at next; 0 when that is still to be found out.
+    pub(super) sequence: u64,
+    /// Which origin of that name is meant, see [`Machine::identity`]; empty when it has not said.
+    pub(super) identity: String,
+}
+
+/// What tells one source from another: the header of its messages begins with it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+struct Key {
+    /// The origin, and how it is reached.
+    name: String,
+    filters: String,
+    destinations: String,
 }
 
 /// What a follower wants to read of an origin.
@@ -52,8 +75,7 @@ pub struct Want {
     index: usize,
     /// The origin's name.
     pub name: String,
-    next: u64,
-    origin: u64,
+    next: Place,
     filter: Filter,
     start_sequence: u64,
     start_time: Option<i64>,
@@ -63,12 +85,10 @@ pub struct Want {
 #[derive(Debug)]
 pub struct Portion {
     messages: Vec<Message>,
-    /// Number of the origin in the log.
-    origin: u64,
-    /// What its clients know it by.
-    identity: String,
-    /// The first sequence that has not been looked at.
-    next: u64,
+    /// The first sequence that was looked at.
+    first: u64,
+    /// The first that has not been looked at.
+    next: Place,
     /// The origin's last sequence.
     last: u64,
     /// Messages beyond this portion.
@@ -96,45 +116,50 @@ impl Following {
         Ok(Self {
             source: source.clone(),
             is_mirror,
+            key: Key::of(source),
             transforms,
             filter,
-            next: 0,
-            applied: 0,
-            origin: 0,
-            identity: String::new(),
+            next: Place::default(),
+            applied: Place::default(),
+            last: 0,
             lag: 0,
             heard_at: None,
             error: None,
+            feed: (source.external.is_some() || source.consumer.is_some()).then(|| Feed::new(is_mirror)),
         })
     }
 
-    /// What tells one source from another: the header of its messages begins with it.
-    fn key(&self) -> (String, String, String) {
-        let join = |parts: Vec<&str>| {
-            let text = parts.join("\u{c}");
-            if text.is_empty() { ">".to_owned() } else { text }
-        };
-        if self.source.subject_transforms.is_empty() {
-            let filter =
-                if self.source.filter_subject.is_empty() { ">" } else { &self.source.filter_subject };
-            return (self.source.name.clone(), filter.to_owned(), ">".to_owned());
-        }
-        let of = |pick: fn(&crate::config::SubjectTransform) -> &str| {
-            join(
-                self.source
-                    .subject_transforms
-                    .iter()
-                    .map(pick)
-                    .map(|text| if text.is_empty() { ">" } else { text })
-                    .collect(),
-            )
-        };
-        (self.source.name.clone(), of(|transform| &transform.src), of(|transform| &transform.dest))
+    /// What the source is called beside others of the same stream.
+    pub(super) fn index_name(&self) -> String {
+        let Key { name, filters, destinations } = &self.key;
+        format!("{name} {filters} {destinations}")
     }
 
     fn subject(&self, subject: &[u8], random: u32) -> Vec<u8> {
         let transformed = self.transforms.iter().find_map(|transform| transform.apply(subject, random));
         transformed.unwrap_or_else(|| subject.to_vec())
+    }
+}
+
+impl Key {
+    fn of(source: &StreamSource) -> Self {
+        let mut name = source.name.clone();
+        if let Some(external) = &source.external {
+            name = format!("{name}:{}", crate::nuid::hash(&external.api));
+        }
+        if let Some(consumer) = &source.consumer {
+            name = format!("{name}:C={}", crate::nuid::hash(&consumer.name));
+        }
+        let or_all = |text: &str| if text.is_empty() { ">".to_owned() } else { text.to_owned() };
+        let joined = |pick: fn(&SubjectTransform) -> &str| {
+            let parts: Vec<_> = source.subject_transforms.iter().map(pick).map(or_all).collect();
+            parts.join("\u{c}")
+        };
+        let (filters, destinations) = match source.subject_transforms.is_empty() {
+            true => (or_all(&source.filter_subject), ">".to_owned()),
+            false => (joined(|transform| &transform.src), joined(|transform| &transform.dest)),
+        };
+        Self { name, filters, destinations }
     }
 }
 
@@ -145,14 +170,22 @@ impl Machine {
         let sources = config.sources.iter().map(|source| Following::new(source, false));
         let mut following = mirror.chain(sources).collect::<Result<Vec<_>, _>>()?;
         for new in &mut following {
-            if let Some(old) =
-                self.following.iter().find(|old| old.is_mirror == new.is_mirror && old.key() == new.key())
-            {
-                (new.next, new.applied, new.origin) = (old.next, old.applied, old.origin);
-                (new.lag, new.heard_at) = (old.lag, old.heard_at);
+            let same = |old: &&mut Following| old.is_mirror == new.is_mirror && old.key == new.key;
+            if let Some(old) = self.following.iter_mut().find(same) {
+                (new.next, new.applied) = (old.next.clone(), old.applied.clone());
+                (new.last, new.lag, new.heard_at) = (old.last, old.lag, old.heard_at);
+                if new.source == old.source {
+                    (new.feed, new.error) = (old.feed.take(), old.error.take());
+                }
             }
         }
+        let known = |old: &Following| {
+            following.iter().any(|new| new.is_mirror == old.is_mirror && new.key == old.key)
+        };
+        self.parting = std::mem::take(&mut self.following);
+        self.parting.retain(|old| old.feed.is_some() && !known(old));
         self.following = following;
+        self.note_feeds();
         Ok(())
     }
 
@@ -164,17 +197,22 @@ impl Machine {
         let want = |(index, following): (usize, &Following)| Want {
             index,
             name: following.source.name.clone(),
-            // A mirror goes on behind its last message.
-            next: match following.is_mirror && self.assigned > 0 && following.next > 0 {
-                true => following.next.max(self.assigned + 1),
-                false => following.next,
-            },
-            origin: following.origin,
+            next: self.place_in(following),
             filter: following.filter.clone(),
             start_sequence: following.source.opt_start_seq,
             start_time: following.source.opt_start_time.map(|time| time.0),
         };
-        self.following.iter().enumerate().map(want).collect()
+        let read = self.following.iter().enumerate().filter(|(_, following)| following.feed.is_none());
+        read.map(want).collect()
+    }
+
+    /// Where a follower goes on: a mirror behind its last message.
+    pub(super) fn place_in(&self, following: &Following) -> Place {
+        let mut place = following.next.clone();
+        if following.is_mirror && self.assigned > 0 {
+            place.sequence = place.sequence.max(self.assigned + 1);
+        }
+        place
     }
 
     /// Eight letters that tell this stream from another one of its name: a hash of when it was created.
@@ -182,9 +220,10 @@ impl Machine {
         crate::nuid::hash(&crate::timestamp::Timestamp(self.created).to_string())
     }
 
-    /// Names of the streams that this one follows.
+    /// Names of the streams of the account that this one reads.
     pub fn origins(&self) -> Vec<String> {
-        self.following.iter().map(|following| following.source.name.clone()).collect()
+        let read = self.following.iter().filter(|following| following.feed.is_none());
+        read.map(|following| following.source.name.clone()).collect()
     }
 
     /// Reads what a follower wants. Called on the origin.
@@ -193,39 +232,41 @@ impl Machine {
     /// When the store cannot read.
     pub fn read_for(&mut self, want: &Want) -> Result<Portion, Error> {
         let state = self.store.state();
-        let known = want.next > 0 && want.origin == self.lane;
+        let identity = self.identity();
+        let same = want.next.identity.is_empty() || want.next.identity == identity;
         let mut next = match want.start_time {
-            _ if known => want.next,
+            _ if same && want.next.sequence > 0 => want.next.sequence,
             Some(time) => self.store.sequence_at(time)?,
             None => want.start_sequence,
         };
         next = next.max(state.first_sequence).max(1);
         let mut portion = Portion {
             messages: Vec::new(),
-            origin: self.lane,
-            identity: self.identity(),
-            next,
+            first: next,
+            next: Place { sequence: next, identity },
             last: state.last_sequence,
             lag: 0,
         };
         let mut bytes = 0;
         while portion.messages.len() < PORTION_MESSAGES && bytes < PORTION_BYTES {
-            match self.store.next_message(&want.filter, portion.next) {
+            match self.store.next_message(&want.filter, portion.next.sequence) {
                 Ok(Some(message)) => {
                     bytes += message.payload.len() + message.headers.len();
-                    portion.next = message.sequence + 1;
+                    portion.next.sequence = message.sequence + 1;
                     portion.messages.push(message);
                 }
                 Ok(None) => {
-                    portion.next = portion.next.max(state.last_sequence + 1);
+                    portion.next.sequence = portion.next.sequence.max(state.last_sequence + 1);
                     return Ok(portion);
                 }
                 // Counted as lost where it was; the follower has a gap.
-                Err(Error::Damaged { sequence }) => portion.next = portion.next.max(sequence + 1),
+                Err(Error::Damaged { sequence }) => {
+                    portion.next.sequence = portion.next.sequence.max(sequence + 1);
+                }
                 Err(error) => return Err(error),
             }
         }
-        portion.lag = self.store.pending(&want.filter, portion.next)?;
+        portion.lag = self.store.pending(&want.filter, portion.next.sequence)?;
         Ok(portion)
     }
 
@@ -239,24 +280,22 @@ impl Machine {
         following.heard_at = Some(now);
         following.error = None;
         following.lag = portion.lag;
-        following.origin = portion.origin;
-        following.identity.clone_from(&portion.identity);
+        if following.next.sequence == 0 || following.next.identity != portion.next.identity {
+            following.last = portion.first - 1;
+        }
+        following.next.identity.clone_from(&portion.next.identity);
         let is_mirror = following.is_mirror;
         for message in &portion.messages {
-            let taken = match is_mirror {
-                true => self.take_mirrored(want.index, message, now, out),
-                false => self.take_sourced(want.index, message, now, out),
-            };
-            if !taken {
+            if !self.take_message(want.index, message, now, out) {
                 return false;
             }
         }
         let settled = self.in_flight.is_empty();
         if let Some(following) = self.following.get_mut(want.index) {
-            following.next = portion.next;
             if settled {
-                following.applied = portion.next;
+                following.applied = portion.next.clone();
             }
+            following.next = portion.next;
         }
         if is_mirror && portion.lag == 0 && self.assigned < portion.last {
             // What the origin has deleted at its end counts here as well.
@@ -275,19 +314,38 @@ impl Machine {
         }
     }
 
+    /// Takes one message of an origin; false when the log refuses it.
+    pub(super) fn take_message(
+        &mut self,
+        index: usize,
+        message: &Message,
+        now: i64,
+        out: &mut dyn Publish,
+    ) -> bool {
+        let taken = match self.following[index].is_mirror {
+            true => self.take_mirrored(index, message, now, out),
+            false => self.take_sourced(index, message, now, out),
+        };
+        if taken {
+            self.following[index].last = message.sequence;
+        }
+        taken
+    }
+
     fn take_mirrored(&mut self, index: usize, message: &Message, now: i64, out: &mut dyn Publish) -> bool {
         if message.sequence <= self.assigned {
             return true;
         }
         let subject = self.following[index].subject(&message.subject, message.sequence as u32);
-        let ttl = self.config.allow_msg_ttl && header::has(&message.headers, name::TTL);
+        let headers = without_conditions(&message.headers);
+        let ttl = self.config.allow_msg_ttl && header::has(&headers, name::TTL);
         let flags = publish_flag::MIRRORED | if ttl { publish_flag::TTL } else { 0 };
         let record = record::Publish {
             flags,
             sequence: message.sequence,
             timestamp: message.timestamp,
             subject: &subject,
-            headers: &message.headers,
+            headers: &headers,
             payload: &message.payload,
         };
         self.log_taken(record, None, now, out)
@@ -296,12 +354,13 @@ impl Machine {
     fn take_sourced(&mut self, index: usize, message: &Message, now: i64, out: &mut dyn Publish) -> bool {
         let following = &self.following[index];
         let subject = following.subject(&message.subject, message.sequence as u32);
-        let (stream, filters, destinations) = following.key();
-        let mut headers = message.headers.to_vec();
+        let Key { name: stream, filters, destinations } = following.key.clone();
+        let mut headers = without_conditions(&message.headers).into_owned();
         header::remove(&mut headers, name::STREAM_SOURCE);
         let original = String::from_utf8_lossy(&message.subject);
-        let identity = &following.identity;
+        let identity = &following.next.identity;
         let source = format!("{stream} {} {filters} {destinations} {original} {identity}", message.sequence);
+        let source = source.trim_end();
         header::append(&mut headers, name::STREAM_SOURCE, source.as_bytes());
         let id = header::get(&headers, name::MSG_ID).map(Box::<[u8]>::from);
         if let Some(id) = &id {
@@ -379,27 +438,35 @@ impl Machine {
     }
 
     /// A message of a source was applied: that source goes on behind it, also after a restart.
-    pub(super) fn note_sourced(&mut self, headers: &[u8]) {
+    pub(super) fn note_sourced(&mut self, headers: &[u8], live: bool) {
         let Some(text) = header::get_str(headers, name::STREAM_SOURCE) else { return };
         let mut fields = text.split(' ');
         let (Some(stream), Some(sequence)) = (fields.next(), fields.next()) else { return };
         let (filters, destinations) = (fields.next().unwrap_or(">"), fields.next().unwrap_or(">"));
+        let identity = fields.nth(1).unwrap_or_default();
         let Ok(sequence) = sequence.parse::<u64>() else { return };
         let found = self.following.iter_mut().find(|following| {
-            let (name, from, to) = following.key();
-            !following.is_mirror && name == stream && from == filters && to == destinations
+            let key = &following.key;
+            !following.is_mirror
+                && key.name == stream
+                && key.filters == filters
+                && key.destinations == destinations
         });
-        if let Some(following) = found {
-            following.applied = following.applied.max(sequence + 1);
-            following.next = following.next.max(sequence + 1);
+        let Some(following) = found else { return };
+        following.applied.pass(sequence, identity);
+        if !live {
+            following.next = following.applied.clone();
+            following.last = sequence;
         }
     }
 
     /// The log has lost what was on its way: it is taken again.
     pub(super) fn rewind_following(&mut self) {
         for following in &mut self.following {
-            following.next = following.applied;
+            following.next = following.applied.clone();
+            following.last = following.next.sequence.saturating_sub(1);
         }
+        self.rest_feeds();
     }
 
     pub(super) fn mirror_info(&self, now: i64) -> Option<SourceInfo> {
@@ -417,32 +484,57 @@ impl Machine {
     pub(super) fn save_following(&self, out: &mut Vec<u8>) {
         put_number(out, self.following.len() as u64);
         for following in &self.following {
-            let (name, filters, destinations) = following.key();
+            let Key { name, filters, destinations } = &following.key;
             put_bytes(out, name.as_bytes());
             put_bytes(out, filters.as_bytes());
             put_bytes(out, destinations.as_bytes());
-            put_number(out, following.origin);
-            put_number(out, following.applied);
+            put_bytes(out, following.applied.identity.as_bytes());
+            put_number(out, following.applied.sequence);
         }
     }
 
     pub(super) fn load_following(&mut self, reader: &mut Reader<'_>) -> Result<(), Malformed> {
-        let mut known: HashMap<(String, String, String), (u64, u64)> = HashMap::default();
+        let mut known: HashMap<Key, Place> = HashMap::default();
         for _ in 0..reader.count(5)? {
             let mut text = || {
                 let bytes = reader.bytes()?;
                 std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Malformed)
             };
-            let key = (text()?, text()?, text()?);
-            known.insert(key, (reader.sequence()?, reader.sequence()?));
+            let key = Key { name: text()?, filters: text()?, destinations: text()? };
+            let identity = text()?;
+            known.insert(key, Place { identity, sequence: reader.sequence()? });
         }
         for following in &mut self.following {
-            if let Some((origin, next)) = known.get(&following.key()) {
-                (following.origin, following.next, following.applied) = (*origin, *next, *next);
+            if let Some(place) = known.get(&following.key) {
+                (following.next, following.applied) = (place.clone(), place.clone());
+                following.last = place.sequence.saturating_sub(1);
             }
         }
         Ok(())
     }
+}
+
+impl Place {
+    /// A message of this origin has been passed.
+    fn pass(&mut self, sequence: u64, identity: &str) {
+        if self.identity != identity {
+            // Another origin of the name, whose sequences have nothing to do with the former one's.
+            *self = Self { sequence: 0, identity: identity.to_owned() };
+        }
+        self.sequence = self.sequence.max(sequence.saturating_add(1));
+    }
+}
+
+/// The headers without the conditions under which the message was stored where it comes from.
+fn without_conditions(headers: &[u8]) -> Cow<'_, [u8]> {
+    let conditions = [name::EXPECTED_PREFIX, name::BATCH_PREFIX];
+    let begins = |field: &[u8], prefix: &str| field.starts_with(prefix.as_bytes());
+    if !header::fields(headers).any(|(field, _)| conditions.iter().any(|prefix| begins(field, prefix))) {
+        return Cow::Borrowed(headers);
+    }
+    let mut headers = headers.to_vec();
+    conditions.iter().for_each(|prefix| header::remove_prefix(&mut headers, prefix));
+    Cow::Owned(headers)
 }
 
 fn info(following: &Following, now: i64) -> SourceInfo {
@@ -450,6 +542,7 @@ fn info(following: &Following, now: i64) -> SourceInfo {
         name: following.source.name.clone(),
         external: following.source.external.clone(),
         lag: following.lag,
+        seq: if following.is_mirror { 0 } else { following.last },
         active: following.heard_at.map_or(-1, |at| now.saturating_sub(at).max(0)),
         error: following.error.clone(),
         filter_subject: following.source.filter_subject.clone(),

@@ -18,6 +18,7 @@ mod decimal;
 mod dedupe;
 mod direct;
 mod fast_batch;
+mod feed;
 mod following;
 mod foretell;
 mod in_flight;
@@ -50,6 +51,7 @@ use crate::record::Record;
 pub use admit::Incoming;
 pub use checkpoint::Header;
 pub use direct::DirectGet;
+pub use feed::{Ear, Ears, Heard};
 pub use following::{Portion, Want};
 pub use foretell::Foretold;
 pub use restore::{RestoreError, Restoring};
@@ -171,6 +173,8 @@ pub struct Machine {
     pub(crate) lane: u64,
     pub(crate) name: Arc<str>,
     pub(crate) domain: Arc<str>,
+    /// Name of the account.
+    account_name: Arc<str>,
     pub(crate) config: Arc<StreamConfig>,
     /// ns since 1970.
     pub(crate) created: i64,
@@ -189,6 +193,12 @@ pub struct Machine {
     last_message_id: Box<[u8]>,
     /// The mirror's origin, or the sources.
     following: Vec<following::Following>,
+    /// Origins that are not followed any more, until those who feed are told.
+    parting: Vec<following::Following>,
+    /// Subjects that feeds listen on, when they are others than the world was last told.
+    ears: Option<Ears>,
+    /// How often they have changed.
+    ears_number: u64,
     /// Something was stored since followers were last told.
     stored: bool,
     /// Boxed: a map keeps its places half empty when names ascend.
@@ -226,6 +236,8 @@ pub struct Parts {
     pub lane: u64,
     /// The domain; empty is none.
     pub domain: Arc<str>,
+    /// Name of the account.
+    pub account: Arc<str>,
     /// Configuration, checked.
     pub config: StreamConfig,
     /// ns since 1970.
@@ -336,6 +348,7 @@ impl Machine {
             lane: parts.lane,
             name: parts.config.name.as_str().into(),
             domain: parts.domain,
+            account_name: parts.account,
             created: parts.created,
             assigned: parts.store.state().last_sequence,
             store: parts.store,
@@ -350,6 +363,9 @@ impl Machine {
             schedules: Schedules::default(),
             last_message_id: Box::default(),
             following: Vec::new(),
+            parting: Vec::new(),
+            ears: None,
+            ears_number: 0,
             stored: false,
             consumers: BTreeMap::new(),
             consumer_names: BTreeMap::new(),
@@ -446,6 +462,7 @@ impl Machine {
         }
         self.batches.clear();
         self.fast_batches.clear();
+        self.end_feeds(out);
         let bytes = self.store.state().bytes as i64;
         self.usage.change(self.config.storage, -bytes);
     }

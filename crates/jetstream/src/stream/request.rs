@@ -12,7 +12,7 @@ use crate::api::response::{
     MessageDeleteReply, Response, StoredMessage, StreamPurgeReply, StreamUpdateReply,
 };
 use crate::audit::Asker;
-use crate::config::{ConsumerConfig, Limits, Retention, StreamConfig};
+use crate::config::{AckPolicy, ConsumerConfig, Limits, Retention, StreamConfig};
 use crate::consumer::Consumer;
 use crate::json;
 use crate::nuid::Nuid;
@@ -217,10 +217,18 @@ impl Machine {
                 let config = known.config.update(config)?;
                 self.check_workqueue(&config, Some(&name))?;
                 let id = known.id;
+                if config.sourcing
+                    && let Some(known) = self.consumers.get_mut(name.as_str())
+                {
+                    // Whoever is fed by it says by flow control what it has; the rest is delivered again.
+                    known
+                        .reset(0, &mut self.store)
+                        .map_err(|error| ErrorCode::ConsumerStoreFailed.with(error))?;
+                }
                 // The state as it is, with the new configuration.
-                let mut changed = Vec::new();
-                known.save_with(&config, &mut changed);
-                state = changed;
+                if let Some(known) = self.consumers.get(name.as_str()) {
+                    known.save_with(&config, &mut state);
+                }
                 (id, false)
             }
             None => {
@@ -252,6 +260,31 @@ impl Machine {
             now,
             out,
         )
+    }
+
+    /// A consumer that a server makes to feed one of its streams. Where messages stay until they are acknowledged, it stays
+    /// as well and is acknowledged to; elsewhere there is a new one every time.
+    pub(crate) fn fit_feeding(&mut self, config: &mut ConsumerConfig, now: i64, out: &mut dyn Publish) {
+        if !config.direct || !config.sourcing || config.name.is_empty() {
+            return;
+        }
+        if self.config.retention == Retention::Limits {
+            config.name = format!("{}-{}", config.name, self.new_consumer_name());
+            return;
+        }
+        config.direct = false;
+        config.durable_name.clone_from(&config.name);
+        config.ack_policy = AckPolicy::FlowControl;
+        (config.ack_wait, config.max_deliver, config.inactive_threshold) = (0, 0, 0);
+        if let Some(known) = self.consumers.get(config.name.as_str()) {
+            config.pause_until = known.config.pause_until;
+            config.deliver_policy = known.config.deliver_policy;
+            config.opt_start_seq = known.config.opt_start_seq;
+            config.opt_start_time = known.config.opt_start_time;
+        }
+        // Whoever asks has ceased to listen where it was delivered to before.
+        let name = config.name.clone();
+        self.with_consumer(&name, now, out, |consumer, scene| consumer.review_interest(scene));
     }
 
     /// Consumers of a work queue share no message.

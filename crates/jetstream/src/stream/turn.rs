@@ -49,6 +49,7 @@ impl Machine {
     /// Delivers what can be delivered, within the bounds of one turn. `disk` says whether the caller may wait for the disk.
     pub fn turn(&mut self, disk: bool, now: i64, out: &mut dyn Publish) -> Next {
         self.wants_turn = false;
+        self.drive_feeds(now, out);
         self.review_lost();
         let mut budget = Budget { messages: TURN_MESSAGES_MAX, bytes: TURN_BYTES_MAX, disk };
         let mut next = Next::Idle;
@@ -181,7 +182,7 @@ impl Machine {
     /// When [`Machine::on_timer`] has something to do, ns since 1970.
     pub fn next_timer(&self, now: i64) -> Option<i64> {
         let consumers = self.consumers.values().filter_map(|consumer| consumer.next_timer(now)).min();
-        [consumers, self.next_expiry()].into_iter().flatten().min()
+        [consumers, self.next_expiry(), self.next_feed_timer()].into_iter().flatten().min()
     }
 
     /// Does what is due.

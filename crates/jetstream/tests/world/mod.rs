@@ -125,6 +125,16 @@ impl World {
         Self::of(said.config.create(&Limits::default(), false).unwrap())
     }
 
+    /// The same, made at another time.
+    pub fn created_at(config: &str, created: i64) -> Self {
+        let mut world = Self::new(config);
+        let store = Store::memory(LANE);
+        let commit = Commit::Logged(world.log.clone());
+        let parts = Parts { created, ..parts(world.config.clone(), store, commit, &world.usage) };
+        world.machine = Machine::new(parts).unwrap();
+        world
+    }
+
     /// The same from a configuration that was checked.
     pub fn of(config: StreamConfig) -> Self {
         let disk = Lying::new(1);
@@ -406,6 +416,7 @@ fn parts(config: StreamConfig, store: Store, commit: Commit, usage: &Arc<Usage>)
     Parts {
         lane: LANE,
         domain: "".into(),
+        account: "A".into(),
         config,
         created: START,
         store,

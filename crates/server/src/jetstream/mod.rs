@@ -7,6 +7,7 @@
 
 mod accounts;
 mod commits;
+mod feeds;
 mod folder;
 mod requests;
 mod restores;
@@ -76,6 +77,8 @@ pub(crate) struct JetStream {
     /// Subscriptions of the streams, by lane.
     subscriptions: Mutex<HashMap<u64, Vec<Arc<Subscription>>>>,
     watches: Mutex<HashMap<u64, Vec<String>>>,
+    /// Subscriptions of what feeds streams, by lane.
+    feeds: Mutex<HashMap<u64, feeds::Listening>>,
     /// When there was last a warning about which stream's files.
     warned: Mutex<HashMap<u64, u64>>,
     workers: Mutex<Vec<Worker>>,
@@ -189,6 +192,7 @@ impl JetStream {
             lanes: RwLock::default(),
             subscriptions: Mutex::default(),
             watches: Mutex::default(),
+            feeds: Mutex::default(),
             warned: Mutex::default(),
             workers: Mutex::default(),
             turns: Arc::default(),
@@ -362,6 +366,7 @@ impl JetStream {
         self.lanes.write().clear();
         self.subscriptions.lock().clear();
         self.itself.store(None);
+        self.feeds.lock().clear();
         self.log(Level::Info, format_args!("JetStream Shutdown"));
     }
 }

@@ -312,6 +312,7 @@ impl JetStream {
         Parts {
             lane: task.header.lane,
             domain: self.node.settings().domain.clone(),
+            account: home.account.name.clone(),
             config: task.header.config.clone(),
             created: task.header.created,
             store,

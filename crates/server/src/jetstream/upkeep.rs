@@ -121,6 +121,7 @@ impl Recovering {
         let parts = Parts {
             lane,
             domain: node.settings().domain.clone(),
+            account: home.account.name.clone(),
             // Nothing is logged before the journal is open.
             commit: Commit::Memory,
             config: header.config,

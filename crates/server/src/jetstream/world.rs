@@ -12,7 +12,7 @@ use sonata_jetstream::api::error::{ApiError, ErrorCode};
 use sonata_jetstream::config::{Compression, PersistMode, Storage, StreamConfig};
 use sonata_jetstream::node::{RestoreTask, SnapshotTask, World};
 use sonata_jetstream::outgoing::{Haste, Interest, Log, Refused};
-use sonata_jetstream::stream::{Commit, Header, Stream};
+use sonata_jetstream::stream::{Commit, Ears, Header, Stream};
 use sonata_journal::{Journal, Position};
 use sonata_store::{Options, Store};
 
@@ -178,6 +178,13 @@ impl World for ServerWorld {
         // Whoever listened before the watch is noticed now.
         if stream.ask_review() {
             self.wake(stream);
+        }
+    }
+
+    fn listen(&self, stream: &Arc<Stream>, ears: Ears) {
+        let Some(jetstream) = self.jetstream() else { return };
+        if let Some(home) = jetstream.home(stream.account) {
+            jetstream.listen_for_feeds(stream, &home, ears);
         }
     }
 

@@ -362,6 +362,7 @@ fn parts(header: Header, store: Store, commit: Commit) -> Parts {
     Parts {
         lane: header.lane,
         domain: "".into(),
+        account: "$G".into(),
         config: header.config,
         created: header.created,
         store,
