@@ -4,7 +4,9 @@
 //! a limit that silently did nothing would be worse than one that cannot be set.
 
 use crate::grammar::{Entry, Map, Value};
-use crate::options::{AccountJetStream, Encryption, JetStream, JetStreamLimits, Options, Secret};
+use crate::options::{
+    AccountJetStream, BatchLimits, Encryption, JetStream, JetStreamLimits, Options, Secret,
+};
 use crate::problem::Problems;
 use crate::read;
 
@@ -147,7 +149,28 @@ fn read_limits(map: &Map, problems: &mut Problems) -> JetStreamLimits {
                 limits.duplicate_window =
                     read::duration(entry, "duplicate_window", problems).unwrap_or_default();
             }
-            "max_ha_assets" | "default_max_consumers" | "batch" => read::not_supported(entry, problems),
+            "batch" => {
+                if let Some(map) = read::map(entry, problems) {
+                    limits.batch = read_batch_limits(map, problems);
+                }
+            }
+            "max_ha_assets" | "default_max_consumers" => read::not_supported(entry, problems),
+            _ => read::unknown(entry, problems),
+        }
+    }
+    limits
+}
+
+fn read_batch_limits(map: &Map, problems: &mut Problems) -> BatchLimits {
+    let mut limits = BatchLimits::default();
+    for entry in map {
+        match entry.key.to_ascii_lowercase().as_str() {
+            "max_inflight_per_stream" => limits.max_inflight_per_stream = limit(entry, problems),
+            "max_inflight_total" => limits.max_inflight_total = limit(entry, problems),
+            "max_msgs" => limits.max_messages = limit(entry, problems),
+            "timeout" => {
+                limits.timeout = read::duration(entry, "timeout", problems).unwrap_or_default();
+            }
             _ => read::unknown(entry, problems),
         }
     }

@@ -201,6 +201,21 @@ pub struct JetStreamLimits {
     pub max_ack_pending: u64,
     /// The longest duplicate window.
     pub duplicate_window: Duration,
+    /// Batches that are published.
+    pub batch: BatchLimits,
+}
+
+/// The `batch` block of JetStream's `limits`; 0 is the default of the kind of batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// The most open batches of a stream: 50 atomic or 1000 fast ones.
+    pub max_inflight_per_stream: u64,
+    /// The most open batches of the server: 1000 atomic or 50,000 fast ones.
+    pub max_inflight_total: u64,
+    /// The most messages of an atomic batch: 1000.
+    pub max_messages: u64,
+    /// A batch to which nothing is added for so long is given up: 10 s.
+    pub timeout: Duration,
 }
 
 /// How streams are encrypted on the disk.

@@ -9,10 +9,10 @@ use parking_lot::RwLock;
 
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::response::{AccountInfo, AccountTier, ApiStats};
-use crate::config::{AccountLimits, Limits, ServerLimits, Storage, StreamConfig};
+use crate::config::{AccountLimits, BatchLimits, Limits, ServerLimits, Storage, StreamConfig};
 use crate::outgoing::Interest;
 use crate::stream::Stream;
-use crate::stream::seats::Seats;
+use crate::stream::seats::BatchRoom;
 
 /// Bytes that an account's streams hold, kept as they change.
 #[derive(Debug, Default)]
@@ -25,8 +25,7 @@ pub struct Usage {
     /// The same for all accounts of the server.
     server: Option<Arc<Usage>>,
     /// Open batches, of all accounts of the server.
-    pub(crate) atomic_batches: Arc<Seats>,
-    pub(crate) fast_batches: Arc<Seats>,
+    pub(crate) batches: Arc<BatchRoom>,
 }
 
 impl Usage {
@@ -34,14 +33,18 @@ impl Usage {
     pub fn new(memory_max: i64, file_max: i64, server: Option<Arc<Usage>>) -> Arc<Self> {
         let of_server = server.clone().unwrap_or_default();
         Arc::new(Self {
-            atomic_batches: of_server.atomic_batches.clone(),
-            fast_batches: of_server.fast_batches.clone(),
+            batches: of_server.batches.clone(),
             memory: AtomicI64::new(0),
             file: AtomicI64::new(0),
             memory_max: AtomicI64::new(memory_max),
             file_max: AtomicI64::new(file_max),
             server,
         })
+    }
+
+    /// What holds for batches of all accounts of the server from now on.
+    pub fn set_batch_limits(&self, limits: BatchLimits) {
+        self.batches.set_limits(limits);
     }
 
     /// A stream holds more, or less.

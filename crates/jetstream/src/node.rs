@@ -141,13 +141,9 @@ type Answered = Result<Option<Vec<u8>>, ApiError>;
 impl Node {
     /// A node without accounts.
     pub fn new(settings: Settings, world: Arc<dyn World>) -> Arc<Self> {
-        Arc::new(Self {
-            usage: Usage::new(settings.max_memory, settings.max_storage, None),
-            settings,
-            world,
-            accounts: RwLock::default(),
-            lanes: RwLock::default(),
-        })
+        let usage = Usage::new(settings.max_memory, settings.max_storage, None);
+        usage.set_batch_limits(settings.limits.batch);
+        Arc::new(Self { usage, settings, world, accounts: RwLock::default(), lanes: RwLock::default() })
     }
 
     /// Settings.

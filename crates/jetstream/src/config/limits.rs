@@ -24,6 +24,43 @@ pub struct ServerLimits {
     pub clustered: bool,
     /// The server's `max_payload`, bytes: the largest message. 0 when it does not matter.
     pub max_payload: i64,
+    /// Of batches that are published.
+    pub batch: BatchLimits,
+}
+
+/// Limits of batches that are published; 0 is the default of the kind of batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct BatchLimits {
+    /// The most open batches of a stream.
+    pub max_inflight_per_stream: usize,
+    /// The most open batches of the server.
+    pub max_inflight_total: usize,
+    /// The most messages of an atomic batch.
+    pub max_messages: u64,
+    /// A batch to which nothing is added for so long is given up, ns.
+    pub timeout: i64,
+}
+
+impl BatchLimits {
+    /// The most open batches of a stream, or the default of the kind of batch.
+    pub(crate) fn per_stream(&self, default: usize) -> usize {
+        if self.max_inflight_per_stream > 0 { self.max_inflight_per_stream } else { default }
+    }
+
+    /// The same for the server.
+    pub(crate) fn in_total(&self, default: usize) -> usize {
+        if self.max_inflight_total > 0 { self.max_inflight_total } else { default }
+    }
+
+    /// The most messages of an atomic batch.
+    pub(crate) fn messages(&self) -> u64 {
+        if self.max_messages > 0 { self.max_messages } else { 1000 }
+    }
+
+    /// How long nothing need be added to a batch, ns.
+    pub(crate) fn idle(&self) -> i64 {
+        if self.timeout > 0 { self.timeout } else { 10_000_000_000 }
+    }
 }
 
 /// Limits of an account as `$JS.API.INFO` shows them; -1 (and for some 0) is no limit.

@@ -16,17 +16,11 @@ use crate::map::HashMap;
 use crate::outgoing::{Outgoing, Publish};
 use crate::record::{self, Record};
 
-/// Messages of one batch.
-const MESSAGES_MAX: u64 = 1000;
-
-/// Open batches of one stream.
+/// Open batches of one stream, unless the configuration says otherwise.
 const OPEN_MAX: usize = 50;
 
-/// Open batches of the server.
+/// Open batches of the server, unless the configuration says otherwise.
 const OPEN_IN_SERVER_MAX: usize = 1000;
-
-/// A batch to which nothing is added for so long is given up, ns.
-pub(super) const IDLE_MAX: i64 = 10_000_000_000;
 
 /// The longest id, bytes.
 pub(super) const ID_BYTES_MAX: usize = 64;
@@ -104,15 +98,15 @@ impl Batches {
     }
 
     /// Removes those that nothing was added to for too long; sorted by id.
-    fn take_idle(&mut self, now: i64) -> Vec<Box<[u8]>> {
-        let since = now.saturating_sub(IDLE_MAX);
+    fn take_idle(&mut self, idle_max: i64, now: i64) -> Vec<Box<[u8]>> {
+        let since = now.saturating_sub(idle_max);
         let idle = self.open.iter().filter(|(_, batch)| batch.touched <= since);
         let mut idle: Vec<Box<[u8]>> = idle.map(|(id, _)| id.clone()).collect();
         idle.sort();
         for id in &idle {
             self.remove(id);
         }
-        self.review_at = self.open.values().map(|batch| batch.touched.saturating_add(IDLE_MAX)).min();
+        self.review_at = self.open.values().map(|batch| batch.touched.saturating_add(idle_max)).min();
         idle
     }
 }
@@ -151,6 +145,7 @@ impl Machine {
         if let Err(error) = take_required_level(&mut stored) {
             return Err(self.abandon(id, BatchAbandonReason::Unsupported, error, reply, now, out));
         }
+        let messages_max = self.usage.batches.limits().messages();
         let Some(batch) = self.batches.open.get_mut(id) else { return Ok(()) };
         batch.touched = now;
         if sequence != batch.messages.len() as u64 + 1 || sequence == 1 && step == Step::CommitBefore {
@@ -158,8 +153,8 @@ impl Machine {
             return Err(self.abandon(id, BatchAbandonReason::Incomplete, error, reply, now, out));
         }
         if step != Step::CommitBefore {
-            if sequence > MESSAGES_MAX {
-                let error = ErrorCode::AtomicPublishTooLargeBatch.with(MESSAGES_MAX);
+            if sequence > messages_max {
+                let error = ErrorCode::AtomicPublishTooLargeBatch.with(messages_max);
                 return Err(self.abandon(id, BatchAbandonReason::Large, error, reply, now, out));
             }
             let bytes = incoming.subject.len() + stored.len() + incoming.payload.len();
@@ -187,24 +182,25 @@ impl Machine {
 
     /// Begins a batch with its first message.
     fn open_batch(&mut self, id: &[u8], sequence: u64, step: Step, now: i64) -> Result<(), ApiError> {
+        let limits = self.usage.batches.limits();
         if sequence != 1 {
             let messages = if step == Step::CommitBefore { sequence.saturating_sub(1) } else { sequence };
-            return Err(match messages > MESSAGES_MAX {
-                true => ErrorCode::AtomicPublishTooLargeBatch.with(MESSAGES_MAX),
+            return Err(match messages > limits.messages() {
+                true => ErrorCode::AtomicPublishTooLargeBatch.with(limits.messages()),
                 false => ErrorCode::AtomicPublishIncompleteBatch.into(),
             });
         }
-        if self.batches.open.len() >= OPEN_MAX {
+        if self.batches.open.len() >= limits.per_stream(OPEN_MAX) {
             return Err(ErrorCode::AtomicPublishTooManyInflight.into());
         }
-        let seat = self.usage.atomic_batches.take(OPEN_IN_SERVER_MAX);
+        let seat = self.usage.batches.atomic.take(limits.in_total(OPEN_IN_SERVER_MAX));
         let seat = seat.ok_or(ErrorCode::AtomicPublishTooManyInflight)?;
         self.batches
             .open
             .insert(id.into(), Batch { messages: Vec::new(), bytes: 0, touched: now, _seat: seat });
         // Somebody must set the timer.
         self.wants_turn |= self.batches.review_at.is_none();
-        self.batches.review_at.get_or_insert(now.saturating_add(IDLE_MAX));
+        self.batches.review_at.get_or_insert(now.saturating_add(limits.idle()));
         Ok(())
     }
 
@@ -324,7 +320,7 @@ impl Machine {
         if self.batches.review_at.is_none_or(|review_at| review_at > now) {
             return;
         }
-        for id in self.batches.take_idle(now) {
+        for id in self.batches.take_idle(self.usage.batches.limits().idle(), now) {
             self.tell_abandoned(&id, BatchAbandonReason::Timeout, now, out);
         }
     }

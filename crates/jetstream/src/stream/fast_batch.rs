@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use super::admit::{Incoming, Refusal};
-use super::batch::{ID_BYTES_MAX, IDLE_MAX, digits, take_required_level};
+use super::batch::{ID_BYTES_MAX, digits, take_required_level};
 use super::seats::Seat;
 use super::staged::Staged;
 use super::{After, Extra, Machine};
@@ -242,15 +242,15 @@ impl FastBatches {
     }
 
     /// Gives up batches whose publishers have gone quiet.
-    pub(super) fn expire(&mut self, now: i64) {
+    pub(super) fn expire(&mut self, idle_max: i64, now: i64) {
         if self.review_at.is_none_or(|review_at| review_at > now) {
             return;
         }
-        let since = now.saturating_sub(IDLE_MAX);
+        let since = now.saturating_sub(idle_max);
         // One that is ending goes when its last message is stored.
         self.open.retain(|_, batch| batch.touched > since || batch.ending.is_some() && batch.pending > 0);
         let touched = self.open.values().map(|batch| batch.touched).min();
-        self.review_at = touched.map(|touched| touched.max(since + 1).saturating_add(IDLE_MAX));
+        self.review_at = touched.map(|touched| touched.max(since + 1).saturating_add(idle_max));
     }
 
     /// Gives up all of them.
@@ -410,8 +410,10 @@ impl Machine {
         if step.sequence != 1 || step.operation == Operation::Ping {
             return Err(ErrorCode::BatchPublishUnknownBatchId);
         }
-        let is_full = batches.open.len() >= OPEN_MAX;
-        let seat = if is_full { None } else { self.usage.fast_batches.take(OPEN_IN_SERVER_MAX) };
+        let limits = self.usage.batches.limits();
+        let is_full = batches.open.len() >= limits.per_stream(OPEN_MAX);
+        let most = limits.in_total(OPEN_IN_SERVER_MAX);
+        let seat = if is_full { None } else { self.usage.batches.fast.take(most) };
         let seat = seat.ok_or(ErrorCode::BatchPublishTooManyInflight)?;
         // Beside others it begins slowly.
         let flow = if batches.open.is_empty() { FLOW_MAX.min(step.flow) } else { 1 };
@@ -431,7 +433,7 @@ impl Machine {
         batches.open.insert(step.id.into(), batch);
         // Somebody must set the timer.
         self.wants_turn |= batches.review_at.is_none();
-        batches.review_at.get_or_insert(now.saturating_add(IDLE_MAX));
+        batches.review_at.get_or_insert(now.saturating_add(limits.idle()));
         Ok(())
     }
 

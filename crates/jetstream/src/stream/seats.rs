@@ -1,7 +1,31 @@
-//! How many batches may be open in the whole server at a time.
+//! How many batches may be open in the whole server at a time, and what else holds for all of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::config::BatchLimits;
+
+/// The batches of all streams of a server.
+#[derive(Debug, Default)]
+pub(crate) struct BatchRoom {
+    pub(crate) atomic: Arc<Seats>,
+    pub(crate) fast: Arc<Seats>,
+    limits: RwLock<BatchLimits>,
+}
+
+impl BatchRoom {
+    /// What holds now.
+    pub(crate) fn limits(&self) -> BatchLimits {
+        *self.limits.read()
+    }
+
+    /// What holds from now on; batches that are open stay.
+    pub(crate) fn set_limits(&self, limits: BatchLimits) {
+        *self.limits.write() = limits;
+    }
+}
 
 /// Shared by all streams of a server.
 #[derive(Debug, Default)]

@@ -189,7 +189,7 @@ impl Machine {
     pub fn on_timer(&mut self, now: i64, out: &mut dyn Publish) {
         self.expire(now, out);
         self.expire_batches(now, out);
-        self.fast_batches.expire(now);
+        self.fast_batches.expire(self.usage.batches.limits().idle(), now);
         self.fire_schedules(now, out);
         let mut inactive: Vec<u64> = Vec::new();
         self.for_each_consumer(now, out, |consumer, scene| {

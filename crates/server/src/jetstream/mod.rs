@@ -38,7 +38,7 @@ use sonata_broker::worker::Worker;
 use sonata_conf::options::{JetStream as Options, Options as ServerOptions};
 use sonata_disk::Disk;
 use sonata_jetstream::account::Account;
-use sonata_jetstream::config::{AccountLimits, ServerLimits};
+use sonata_jetstream::config::{AccountLimits, BatchLimits, ServerLimits};
 use sonata_jetstream::node::{Node, Settings};
 use sonata_jetstream::outgoing::{Outgoing, Publish};
 use sonata_jetstream::stream::Stream;
@@ -164,6 +164,7 @@ impl JetStream {
                     .unwrap_or(i64::MAX),
                 clustered: false,
                 max_payload: i64::from(server.max_payload),
+                batch: batch_limits(options),
             },
             strict: !options.lenient,
             batch_bytes_max: usize::try_from(server.max_pending).unwrap_or(usize::MAX),
@@ -379,6 +380,17 @@ impl fmt::Debug for JetStream {
 
 fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// What the configuration says of batches.
+fn batch_limits(options: &Options) -> BatchLimits {
+    let said = &options.limits.batch;
+    BatchLimits {
+        max_inflight_per_stream: usize::try_from(said.max_inflight_per_stream).unwrap_or(usize::MAX),
+        max_inflight_total: usize::try_from(said.max_inflight_total).unwrap_or(usize::MAX),
+        max_messages: said.max_messages,
+        timeout: i64::try_from(said.timeout.as_nanos()).unwrap_or(i64::MAX),
+    }
 }
 
 /// All accounts; those without JetStream are told so when they ask.
