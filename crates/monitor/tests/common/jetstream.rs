@@ -216,7 +216,8 @@ fn stored() -> Stream {
         r#"{"name":"S","description":"a <b>","subjects":["s.>"],"max_consumers":-1,"max_msgs":-1,"max_bytes":1000000,
         "max_msgs_per_subject":-1,"max_msg_size":-1,"storage":"file","num_replicas":1,"duplicate_window":120000000000}"#,
     );
-    config.metadata = [("_nats.req.level".into(), "0".into()), ("k".into(), "v".into())].into();
+    config.metadata =
+        [("_nats.req.level".into(), "0".into()), ("k".into(), "v".into())].into_iter().collect();
     let consumer = |name: &str, config: ConsumerConfig| ConsumerInfo {
         stream_name: "S".into(),
         name: name.into(),
