@@ -9,7 +9,7 @@ use std::process::Command;
 /// Floors, from the ground up. A crate may use those on lower floors.
 const FLOORS: &[&[&str]] = &[
     &["sonata-disk"],
-    &["sonata-subject", "sonata-journal"],
+    &["sonata-subject", "sonata-journal", "sonata-ocsp"],
     &["sonata-jwt"],
     &["sonata-proto", "sonata-auth", "sonata-conf", "sonata-store"],
     &["sonata-broker", "sonata-jetstream"],
