@@ -8,6 +8,7 @@
 mod clock;
 mod connections;
 mod files;
+mod http_client;
 mod identity;
 mod inbound;
 mod inner;
