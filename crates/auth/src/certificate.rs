@@ -26,6 +26,17 @@ pub struct PeerCertificate {
     certificate_sha256: String,
 }
 
+/// Who a certificate is about and who issued it, as events and logs name them: RFC 2253, well-known attributes only.
+///
+/// # Errors
+///
+/// The bytes are not a certificate.
+pub fn subject_and_issuer(der: &[u8]) -> Result<(String, String), MalformedCertificate> {
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| MalformedCertificate)?;
+    let name = |name: &X509Name<'_>| Subject::new(name).well_known;
+    Ok((name(certificate.subject()), name(certificate.issuer())))
+}
+
 /// The subject in the forms that users are looked up by.
 #[derive(Debug, Clone)]
 struct Subject {

@@ -25,6 +25,7 @@ mod authorization;
 mod ciphers;
 mod jetstream;
 mod nkey;
+mod ocsp;
 mod sharing;
 mod tls;
 mod validate;

@@ -127,6 +127,10 @@ pub struct Options {
 
     /// TLS for clients; `None`: off.
     pub tls: Option<Tls>,
+    /// Stapling to this server's certificates what their authorities say of them.
+    pub ocsp: Stapling,
+    /// Where authorities' answers about clients' certificates are kept. Only used with [`Tls::ocsp_peer`].
+    pub ocsp_cache: OcspCache,
     /// Accept clients without TLS although `tls` is set.
     pub allow_non_tls: bool,
     /// Expect the PROXY protocol's header on client connections.
@@ -364,6 +368,8 @@ impl Default for Options {
             lame_duck_duration: Duration::from_secs(120),
             lame_duck_grace_period: Duration::from_secs(10),
             tls: None,
+            ocsp: Stapling::default(),
+            ocsp_cache: OcspCache::default(),
             allow_non_tls: false,
             proxy_protocol: false,
             authorization: Authorization::default(),
@@ -522,6 +528,8 @@ pub struct Tls {
     pub timeout: Duration,
     /// Handshakes begun per second; `None`: unlimited.
     pub connection_rate_limit: Option<u64>,
+    /// Authorities are asked about the certificates that clients present. Only with `verify`.
+    pub ocsp_peer: Option<OcspPeer>,
 }
 
 impl Default for Tls {
@@ -540,6 +548,84 @@ impl Default for Tls {
             allow_insecure_cipher_suites: false,
             timeout: DEFAULT_TLS_TIMEOUT,
             connection_rate_limit: None,
+            ocsp_peer: None,
+        }
+    }
+}
+
+/// Which of this server's certificates are presented together with what their authority says of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stapling {
+    /// Which ones. Default: those that must be.
+    pub mode: StaplingMode,
+    /// Where to ask. Empty: where each certificate says.
+    pub urls: Vec<String>,
+}
+
+/// See [`Stapling`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StaplingMode {
+    /// Certificates that must be stapled, whatever is said of them.
+    #[default]
+    Auto,
+    /// All, and the server stops when one of them is not good any more.
+    Always,
+    /// Certificates that must be stapled, and the server stops when one of them is not good any more.
+    Must,
+    /// None.
+    Never,
+}
+
+/// How the certificates of clients are checked with their authorities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OcspPeer {
+    /// By how much the authority's clock may differ. Default 30 seconds.
+    pub allowed_clockskew: Duration,
+    /// How long one question may take. Default 2 seconds, never zero.
+    pub ca_timeout: Duration,
+    /// How long an answer holds that does not say how long it does. Default 1 hour.
+    pub cache_ttl_when_next_update_unset: Duration,
+    /// Whoever is not good is let in with a warning.
+    pub warn_only: bool,
+    /// Whom the authority does not know is good.
+    pub unknown_is_good: bool,
+    /// Who cannot be asked about is let in, unless it is remembered to be revoked.
+    pub allow_when_ca_unreachable: bool,
+}
+
+impl Default for OcspPeer {
+    fn default() -> Self {
+        OcspPeer {
+            allowed_clockskew: Duration::from_secs(30),
+            ca_timeout: Duration::from_secs(2),
+            cache_ttl_when_next_update_unset: Duration::from_secs(3600),
+            warn_only: false,
+            unknown_is_good: false,
+            allow_when_ca_unreachable: false,
+        }
+    }
+}
+
+/// Where authorities' answers are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OcspCache {
+    /// In memory and, now and then, in a file. Otherwise nowhere. Default true.
+    pub is_local: bool,
+    /// The folder of the file. Default `_rc_` in the working directory.
+    pub local_store: PathBuf,
+    /// Answers that say revoked are never forgotten.
+    pub preserve_revoked: bool,
+    /// Time between two writings of the file. Default 5 minutes, at least one second.
+    pub save_interval: Duration,
+}
+
+impl Default for OcspCache {
+    fn default() -> Self {
+        OcspCache {
+            is_local: true,
+            local_store: "_rc_".into(),
+            preserve_revoked: false,
+            save_interval: Duration::from_secs(300),
         }
     }
 }

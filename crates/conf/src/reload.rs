@@ -216,6 +216,19 @@ pub(crate) fn tls(old: &Options, new: &Options, comparison: &mut Comparison) {
     comparison.refuse_difference("TLSRateLimit", rate(before), rate(after));
 }
 
+pub(crate) fn ocsp(old: &Options, new: &Options, comparison: &mut Comparison) {
+    if old.ocsp != new.ocsp {
+        comparison.change("ocsp", Apply::Tls, "Reloaded: OCSP");
+    }
+}
+
+pub(crate) fn ocsp_cache(old: &Options, new: &Options, comparison: &mut Comparison) {
+    if old.ocsp_cache != new.ocsp_cache {
+        // Without the colon that all others have, as the original writes it.
+        comparison.change("ocsp_cache", Apply::Tls, "Reloaded OCSP peer cache");
+    }
+}
+
 pub(crate) fn authorization(old: &Options, new: &Options, comparison: &mut Comparison) {
     let show = |callout: &Option<AuthCallout>| match callout {
         Some(AuthCallout { issuer, account, auth_users, xkey, allowed_accounts }) => format!(

@@ -13,7 +13,7 @@ use crate::grammar::{Entry, Value};
 use crate::options::{Options, WriteTimeout};
 use crate::problem::Problems;
 use crate::reload::{Apply, Reload};
-use crate::{accounts, authorization, duration, jetstream, operator, read, sharing, tls};
+use crate::{accounts, authorization, duration, jetstream, ocsp, operator, read, sharing, tls};
 
 /// One option.
 pub struct Row {
@@ -293,8 +293,10 @@ pub static ROWS: &[Row] = &[
     not_built!("default_js_domain", "map", "JetStream domains of accounts."),
     row!("proxies", "block", "", "Trusted proxies.", authorization::read_proxies,
         Reload::Special(crate::reload::proxies)),
-    not_built!("ocsp", "bool or block", "Stapling of certificate states."),
-    not_built!("ocsp_cache", "bool or block", "Cache of certificate states."),
+    row!("ocsp", "bool or block", "auto", "Stapling of certificate states.", ocsp::read,
+        Reload::Special(crate::reload::ocsp)),
+    row!("ocsp_cache", "bool or block", "local", "Cache of the states of clients' certificates.", ocsp::read_cache,
+        Reload::Special(crate::reload::ocsp_cache)),
 ];
 
 /// A string, even an empty one.

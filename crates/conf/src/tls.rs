@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::ciphers::{CURVES, INSECURE_SUITES, SECURE_SUITES};
 use crate::duration;
 use crate::grammar::{Entry, Value};
+use crate::ocsp;
 use crate::options::{
     CertificateFiles, DEFAULT_HANDSHAKE_FIRST_FALLBACK, HandshakeFirst, Options, Tls, TlsVersion,
 };
@@ -20,9 +21,11 @@ pub(crate) fn read(options: &mut Options, entry: &Entry, problems: &mut Problems
 
 /// Reads the block into `options.resolver_tls`.
 pub(crate) fn read_resolver(options: &mut Options, entry: &Entry, problems: &mut Problems) {
-    if let Some(tls) = block(entry, problems) {
-        options.resolver_tls = Some(tls);
+    let Some(tls) = block(entry, problems) else { return };
+    if tls.ocsp_peer.is_some() {
+        read::invalid(entry, "ocsp_peer: not supported towards a resolver", problems);
     }
+    options.resolver_tls = Some(tls);
 }
 
 fn block(entry: &Entry, problems: &mut Problems) -> Option<Tls> {
@@ -74,12 +77,10 @@ fn block(entry: &Entry, problems: &mut Problems) -> Option<Tls> {
                     tls.min_version = version;
                 }
             }
-            "ocsp_peer"
-            | "cert_store"
-            | "cert_match_by"
-            | "cert_match"
-            | "ca_certs_match"
-            | "cert_match_skip_invalid" => read::not_supported(entry, problems),
+            "ocsp_peer" => tls.ocsp_peer = ocsp::read_peer(entry, problems),
+            "cert_store" | "cert_match_by" | "cert_match" | "ca_certs_match" | "cert_match_skip_invalid" => {
+                read::not_supported(entry, problems)
+            }
             _ if entry.referenced => {}
             key => read::invalid(entry, format!("error parsing tls config, unknown field {key:?}"), problems),
         }
@@ -97,6 +98,11 @@ fn block(entry: &Entry, problems: &mut Problems) -> Option<Tls> {
         (Some(_), None, _) => read::invalid(entry, "missing 'key_file' in TLS configuration", problems),
         (None, Some(_), _) => read::invalid(entry, "missing 'cert_file' in TLS configuration", problems),
         (None, None, certs) => tls.certificates = certs.unwrap_or_default(),
+    }
+    if tls.ocsp_peer.is_some() && !tls.verify {
+        let sentence =
+            "OCSP peer verification for client connections requires TLS verify (mTLS) to be enabled";
+        read::invalid(entry, sentence, problems);
     }
     if !tls.allow_insecure_cipher_suites {
         let insecure = |name: &&String| INSECURE_SUITES.contains(&name.as_str());

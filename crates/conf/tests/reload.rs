@@ -144,7 +144,8 @@ fn wait_for(log: &mut BufReader<ChildStderr>, phase: &str) -> Vec<String> {
         if let Some((_, reason)) = text.split_once("Failed to reload server configuration: ") {
             return vec![reason.to_owned()];
         }
-        if let Some(at) = text.find("Reload: ").or_else(|| text.find("Reloaded: ")) {
+        let starts = ["Reload: ", "Reloaded: ", "Reloaded OCSP"];
+        if let Some(at) = starts.iter().find_map(|start| text.find(start)) {
             lines.push(text[at..].to_owned());
         }
         line.clear();

@@ -165,6 +165,9 @@ pub struct Varz {
     /// The system account.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub system_account: String,
+    /// Answers about clients' certificates; absent unless they are checked and answers are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ocsp_peer_cache: Option<OcspPeerCache>,
     /// The slow ones by kind.
     pub slow_consumer_stats: ByKind,
     /// The stale ones by kind.
@@ -495,6 +498,31 @@ pub struct DiskIoWait {
     pub wait_time: u64,
     /// The longest wait in nanoseconds.
     pub max_wait_time: u64,
+}
+
+/// `ocsp_peer_cache` of `/varz`: what authorities have said about clients, as far as it is remembered.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub struct OcspPeerCache {
+    /// `local`.
+    pub cache_type: &'static str,
+    /// Questions that it answered.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cache_hits: u64,
+    /// Questions that it could not answer.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cache_misses: u64,
+    /// Answers in it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cached_responses: u64,
+    /// Those that say revoked.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cached_revoked_responses: u64,
+    /// Those that say good.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cached_good_responses: u64,
+    /// Those that say unknown.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cached_unknown_responses: u64,
 }
 
 /// `proxies` of `/varz`.

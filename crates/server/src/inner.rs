@@ -16,6 +16,7 @@ use crate::connections::Connections;
 use crate::identity::Identity;
 use crate::jetstream::JetStream;
 use crate::logger::Logger;
+use crate::ocsp::Ocsp;
 use crate::operator::Operators;
 use crate::process::CpuMeter;
 use crate::slow::SlowChecks;
@@ -33,6 +34,7 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) logger: Arc<Logger>,
     pub(crate) tls: ArcSwapOption<TlsSetup>,
+    pub(crate) ocsp: Ocsp,
     pub(crate) connections: Connections,
     pub(crate) workers: Workers,
     pub(crate) slow_checks: SlowChecks,
@@ -83,6 +85,7 @@ impl Inner {
         shared: Arc<Shared>,
         logger: Arc<Logger>,
         tls: Option<Arc<TlsSetup>>,
+        ocsp: Ocsp,
     ) -> Arc<Self> {
         let closed_max = usize::try_from(options.max_closed_clients).unwrap_or(usize::MAX);
         Arc::new(Self {
@@ -93,6 +96,7 @@ impl Inner {
             shared,
             logger,
             tls: ArcSwapOption::from(tls),
+            ocsp,
             connections: Connections::new(closed_max),
             workers: Workers::default(),
             slow_checks: SlowChecks::new(),

@@ -19,6 +19,7 @@ mod listener;
 mod logger;
 mod monitoring;
 mod nowhere;
+mod ocsp;
 mod operator;
 mod pipe;
 mod process;

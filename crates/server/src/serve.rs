@@ -26,6 +26,7 @@ use tokio::time::Sleep;
 use crate::connections::{Entry, TlsFacts};
 use crate::inbound::{Inbound, InputEnd};
 use crate::inner::{Inner, Stage};
+use crate::ocsp::REJECTED;
 use crate::socket::{HANDSHAKE_RECORD, Handshake, Input, Reader, Socket, SocketPort};
 use crate::tls::TlsSetup;
 use crate::workers::Bench;
@@ -304,6 +305,14 @@ impl Task {
             .and_then(|chain| chain.first())
             .and_then(|certificate| PeerCertificate::from_der(certificate).ok())
             .map(Arc::new);
+        if let Some(check) = &setup.peer_check {
+            let presented = session.peer_certificates().unwrap_or_default().to_vec();
+            if !check.admits(&self.inner, &presented).await {
+                self.log(Level::Error, &format!("TLS handshake error: {REJECTED}"));
+                self.connection().close(CloseReason::TlsHandshakeError);
+                return false;
+            }
+        }
         if !setup.accepts(certificate.as_deref()) {
             self.log(Level::Error, "TLS handshake error: certificate not pinned");
             self.connection().close(CloseReason::TlsHandshakeError);

@@ -26,6 +26,7 @@ use crate::jetstream::JetStream;
 use crate::listener;
 use crate::logger::{LogError, Logger};
 use crate::monitoring;
+use crate::ocsp::Ocsp;
 use crate::operator::Operators;
 use crate::pipe::{InProcessConnection, pipe};
 use crate::serve::serve;
@@ -185,9 +186,13 @@ impl Server {
         let identity = Identity::generate();
         banner(&logger, &options, &identity);
         let tls = match &options.tls {
-            Some(tls) => Some(Arc::new(TlsSetup::load(tls).map_err(StartError::Tls)?)),
+            Some(tls) => Some(Arc::new(TlsSetup::load(tls, &options.ocsp).map_err(StartError::Tls)?)),
             None => None,
         };
+        let ocsp = Ocsp::new();
+        if let Some(setup) = &tls {
+            ocsp.staple(setup, None, &options, &logger).await.map_err(StartError::Tls)?;
+        }
         if options.has_plaintext_passwords() {
             logger.write(Level::Warning, format_args!("{PLAINTEXT_WARNING}"));
         }
@@ -210,7 +215,7 @@ impl Server {
         let shared = Shared::new(settings, Box::new(SharedLogger(logger.clone())), rand::rng().next_u64());
         update_accounts(&options, operators.as_ref(), &shared.accounts, &shared.stamps, clock.now_unix_ns());
         let name = server_name(&options, &identity);
-        let inner = Inner::new(clock, identity, options, shared, logger, tls);
+        let inner = Inner::new(clock, identity, options, shared, logger, tls, ocsp);
         let introducer = Introducer { server_name: name, clock, inner: Arc::downgrade(&inner) };
         inner.shared.set_introduce(Box::new(introducer));
         inner.bound.lock().clients = Some(address);
@@ -237,6 +242,7 @@ impl Server {
             let started = started.map_err(|error| StartError::JetStream(error.to_string()))??;
             let _ = inner.jetstream.set(started);
         }
+        inner.ocsp.begin(&inner);
         let flags = flags.map(Arc::new);
         let server = Self { inner, flags };
         monitoring::start(&server.inner).await?;
@@ -349,9 +355,16 @@ impl Server {
         let changes = reload::compare(&old, &options).map_err(ReloadError::Refused)?;
         // Everything that can fail comes before anything that shows.
         let tls = match &options.tls {
-            Some(tls) => Some(Arc::new(
-                TlsSetup::load(tls).map_err(|error| ReloadError::Start(StartError::Tls(error)))?,
-            )),
+            Some(tls) => {
+                let failed = |error| ReloadError::Start(StartError::Tls(error));
+                let setup = TlsSetup::load(tls, &options.ocsp).map_err(failed)?;
+                let before = inner.tls.load_full();
+                inner
+                    .ocsp
+                    .staple_blocking(&setup, before.as_deref(), &options, &inner.logger)
+                    .map_err(failed)?;
+                Some(Arc::new(setup))
+            }
             None => None,
         };
         let touches = |apply: Apply| changes.iter().any(|change| change.apply == apply);
@@ -385,6 +398,7 @@ impl Server {
         let new = Arc::new(options);
         inner.options.store(new.clone());
         inner.tls.store(tls);
+        inner.ocsp.begin(inner);
         update_accounts(
             &new,
             inner.operators.get(),
@@ -552,6 +566,8 @@ impl Server {
         };
         // Connections end at once; the bound is for a runtime that is being torn down under us.
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, all_gone).await;
+        let inner = self.inner.clone();
+        let _ = tokio::task::spawn_blocking(move || inner.ocsp.end(&inner.logger)).await;
         if let Some(jetstream) = self.inner.jetstream.get().cloned() {
             let _ = tokio::task::spawn_blocking(move || jetstream.stop()).await;
         }

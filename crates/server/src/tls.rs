@@ -13,7 +13,10 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection, Suppor
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use sonata_auth::certificate::{PeerCertificate, PinnedCertificates};
-use sonata_conf::options::{HandshakeFirst, Tls, TlsVersion};
+use sonata_conf::options::{HandshakeFirst, Options, Stapling, StaplingMode, Tls, TlsVersion};
+use sonata_ocsp::certificate::Certificate;
+
+use crate::ocsp::{Decision, PeerCheck, Stapled};
 
 /// TLS of the client listener. A reload makes another; handshakes under way keep theirs.
 pub(crate) struct TlsSetup {
@@ -23,6 +26,12 @@ pub(crate) struct TlsSetup {
     rate: Option<Mutex<Rate>>,
     pub(crate) handshake_first: HandshakeFirst,
     pub(crate) timeout: Duration,
+    /// The certificates that are presented with a response.
+    pub(crate) stapled: Vec<Arc<Stapled>>,
+    /// The certificates that say they are always presented with one, and are not.
+    pub(crate) broken_promises: Vec<PathBuf>,
+    /// How the certificates of clients are checked beyond the handshake.
+    pub(crate) peer_check: Option<PeerCheck>,
     /// When the first certificate to expire expires, seconds since 1970.
     pub(crate) not_after_unix_s: Option<i64>,
 }
@@ -38,6 +47,8 @@ pub enum TlsError {
     NotAvailable(&'static str, String),
     /// Client certificates cannot be verified as configured.
     Verification(String),
+    /// A certificate cannot be presented with the response that it should be.
+    Stapling(String),
     /// The combination of versions and suites leaves nothing.
     Parameters(String),
 }
@@ -51,6 +62,7 @@ impl fmt::Display for TlsError {
             }
             Self::NotAvailable(what, name) => write!(f, "tls: {what} {name:?} is not available"),
             Self::Verification(why) => write!(f, "tls: client certificates cannot be verified: {why}"),
+            Self::Stapling(why) => f.write_str(why),
             Self::Parameters(why) => write!(f, "tls: {why}"),
         }
     }
@@ -59,11 +71,11 @@ impl fmt::Display for TlsError {
 impl std::error::Error for TlsError {}
 
 impl TlsSetup {
-    /// Reads all files and checks that everything fits together.
+    /// Reads all files and checks that everything fits together. Certificates that are to be stapled have no response yet.
     ///
     /// # Errors
     /// See [`TlsError`].
-    pub(crate) fn load(tls: &Tls) -> Result<Self, TlsError> {
+    pub(crate) fn load(tls: &Tls, stapling: &Stapling) -> Result<Self, TlsError> {
         let provider = Arc::new(provider(tls)?);
         let versions: &[_] = match tls.min_version {
             TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
@@ -82,7 +94,8 @@ impl TlsSetup {
         } else {
             builder.with_no_client_auth()
         };
-        let mut keys = Vec::new();
+        let algorithms = provider.signature_verification_algorithms;
+        let (mut presented, mut stapled, mut broken_promises) = (Vec::new(), Vec::new(), Vec::new());
         let mut not_after_unix_s = None;
         for files in &tls.certificates {
             let chain = certificates(&files.cert_file)?;
@@ -95,9 +108,34 @@ impl TlsSetup {
                 .map_err(|error| TlsError::File(files.key_file.clone(), error.to_string()))?;
             let certificate =
                 |error: rustls::Error| TlsError::Certificate(files.cert_file.clone(), error.to_string());
-            keys.push(Arc::new(CertifiedKey::from_der(chain, key, &provider).map_err(certificate)?));
+            let leaf = chain.first().and_then(|leaf| Certificate::from_der(leaf).ok());
+            let key = Arc::new(CertifiedKey::from_der(chain, key, &provider).map_err(certificate)?);
+            let promises = leaf.as_ref().is_some_and(Certificate::must_staple);
+            let stapled_with = match (Decision::of(stapling.mode, promises), leaf) {
+                (Decision::Stapled { must_be_good }, Some(leaf)) => {
+                    let path = &files.cert_file;
+                    let ca_file = tls.ca_file.as_deref();
+                    let (key, algorithms) = (key.clone(), algorithms.all);
+                    Some(Arc::new(Stapled::new(
+                        path,
+                        key,
+                        leaf,
+                        must_be_good,
+                        stapling,
+                        ca_file,
+                        algorithms,
+                    )?))
+                }
+                (Decision::PlainAgainstPromise, _) => {
+                    broken_promises.push(files.cert_file.clone());
+                    None
+                }
+                (Decision::Plain | Decision::Stapled { .. }, _) => None,
+            };
+            stapled.extend(stapled_with.clone());
+            presented.push(Presented { key, stapled: stapled_with });
         }
-        if keys.is_empty() {
+        if presented.is_empty() {
             return Err(TlsError::Parameters("no certificate is configured".into()));
         }
         let pinned = if tls.pinned_certs.is_empty() {
@@ -106,7 +144,14 @@ impl TlsSetup {
             let pins = PinnedCertificates::new(tls.pinned_certs.iter().map(String::as_str));
             Some(pins.map_err(|pin| TlsError::Verification(pin.to_string()))?)
         };
-        let certificates = Arc::new(Certificates(keys));
+        let peer_check = match &tls.ocsp_peer {
+            Some(options) => {
+                let roots = roots(tls.ca_file.as_deref())?;
+                Some(PeerCheck::new(options.clone(), roots, algorithms))
+            }
+            None => None,
+        };
+        let certificates = Arc::new(Certificates(presented));
         Ok(Self {
             config: Arc::new(builder.with_cert_resolver(certificates.clone())),
             monitoring: Arc::new(monitoring.with_cert_resolver(certificates)),
@@ -116,6 +161,9 @@ impl TlsSetup {
                 .map(|per_second| Mutex::new(Rate { per_second, second: 0, used: 0 })),
             handshake_first: tls.handshake_first,
             timeout: tls.timeout,
+            stapled,
+            broken_promises,
+            peer_check,
             not_after_unix_s,
         })
     }
@@ -160,8 +208,9 @@ impl TlsSetup {
 ///
 /// # Errors
 /// See [`TlsError`].
-pub fn check_tls(options: &sonata_conf::options::Options) -> Result<(), TlsError> {
-    options.tls.as_ref().map_or(Ok(()), |tls| TlsSetup::load(tls).map(drop))
+pub fn check_tls(options: &Options) -> Result<(), TlsError> {
+    let unstapled = Stapling { mode: StaplingMode::Never, urls: Vec::new() };
+    options.tls.as_ref().map_or(Ok(()), |tls| TlsSetup::load(tls, &unstapled).map(drop))
 }
 
 /// TLS where this server is the client; without a block, with the authorities of the system.
@@ -212,21 +261,37 @@ struct Rate {
 
 /// Several certificates: the first that fits the name the client asks for and the signatures it can check.
 #[derive(Debug)]
-struct Certificates(Vec<Arc<CertifiedKey>>);
+struct Certificates(Vec<Presented>);
+
+#[derive(Debug)]
+struct Presented {
+    key: Arc<CertifiedKey>,
+    stapled: Option<Arc<Stapled>>,
+}
+
+impl Presented {
+    /// None while it must not be presented without a response, and there is no current one.
+    fn now(&self) -> Option<Arc<CertifiedKey>> {
+        match &self.stapled {
+            Some(stapled) => stapled.presented(),
+            None => Some(self.key.clone()),
+        }
+    }
+}
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let signs = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        let signs = |one: &&Presented| one.key.key.choose_scheme(hello.signature_schemes()).is_some();
         let named = hello.server_name().and_then(|name| ServerName::try_from(name).ok()).and_then(|name| {
-            let fits = |key: &&Arc<CertifiedKey>| {
-                key.end_entity_cert().is_ok_and(|leaf| {
+            let fits = |one: &&Presented| {
+                one.key.end_entity_cert().is_ok_and(|leaf| {
                     ParsedCertificate::try_from(leaf)
                         .is_ok_and(|leaf| rustls::client::verify_server_name(&leaf, &name).is_ok())
                 })
             };
             self.0.iter().filter(signs).find(fits)
         });
-        named.or_else(|| self.0.iter().find(signs)).or_else(|| self.0.first()).cloned()
+        named.or_else(|| self.0.iter().find(signs)).or_else(|| self.0.first())?.now()
     }
 }
 
@@ -269,7 +334,7 @@ fn suite_name(suite: &SupportedCipherSuite) -> String {
     suite.suite().as_str().unwrap_or_default().replacen("TLS13_", "TLS_", 1)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let file = |error: rustls_pki_types::pem::Error| TlsError::File(path.into(), error.to_string());
     let chain: Vec<_> =
         CertificateDer::pem_file_iter(path).map_err(file)?.collect::<Result<_, _>>().map_err(file)?;

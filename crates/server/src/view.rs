@@ -361,6 +361,8 @@ impl ServerView for View {
             auth_required: options.auth_required(),
             tls_required: info.tls_required,
             tls_verify: info.tls_verify,
+            tls_ocsp_peer_verify: info.tls_required
+                && options.tls.as_ref().is_some_and(|tls| tls.ocsp_peer.is_some()),
             max_connections: options.max_connections.map_or(-1, i64::from),
             max_subscriptions: options.max_subscriptions.unwrap_or(0).into(),
             ping_interval: nanoseconds(options.ping_interval),
@@ -410,6 +412,15 @@ impl ServerView for View {
             metadata: options.server_metadata.clone(),
             feature_flags: feature_flags(&options),
             system_account: self.system_account(),
+            ocsp_peer_cache: inner.ocsp.cache_stats().map(|stats| varz::OcspPeerCache {
+                cache_type: "local",
+                cache_hits: stats.hits,
+                cache_misses: stats.misses,
+                cached_responses: stats.responses,
+                cached_revoked_responses: stats.revoked,
+                cached_good_responses: stats.good,
+                cached_unknown_responses: stats.unknown,
+            }),
             slow_consumer_stats: ByKind { clients: slow, ..ByKind::default() },
             stale_connection_stats: ByKind { clients: stale, ..ByKind::default() },
             tls_cert_not_after: inner

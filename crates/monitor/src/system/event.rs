@@ -9,6 +9,8 @@ use crate::text::{RoundTrip, Timestamp};
 
 const CLIENT_CONNECT: &str = "io.nats.server.advisory.v1.client_connect";
 const CLIENT_DISCONNECT: &str = "io.nats.server.advisory.v1.client_disconnect";
+const OCSP_PEER_REJECT: &str = "io.nats.server.advisory.v1.ocsp_peer_reject";
+const OCSP_PEER_LINK_INVALID: &str = "io.nats.server.advisory.v1.ocsp_peer_link_invalid";
 const ACCOUNT_CONNECTIONS: &str = "io.nats.server.advisory.v1.account_connections";
 
 /// What sets an event apart from all others.
@@ -66,6 +68,23 @@ pub struct Client {
     pub kind: &'static str,
     /// `nats`.
     pub client_type: &'static str,
+}
+
+/// A certificate, as events describe it.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub struct CertificateInfo {
+    /// Whom it is about.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subject: String,
+    /// Who says so.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub issuer: String,
+    /// Its SHA-256 in base64.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub fingerprint: String,
+    /// All of it, in base64.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub raw: String,
 }
 
 /// How a client went.
@@ -133,6 +152,52 @@ pub fn account_connections(
     account: &AccountStats,
 ) -> Vec<u8> {
     event(ACCOUNT_CONNECTIONS, server, occurrence, account)
+}
+
+/// A client was not let in for what an authority says, or does not say, of its certificates.
+pub fn ocsp_peer_reject(
+    server: ServerInfo<'_>,
+    occurrence: Occurrence<'_>,
+    peer: &CertificateInfo,
+    reason: &str,
+) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Reject<'a> {
+        #[serde(rename = "type")]
+        type_: &'static str,
+        id: &'a str,
+        timestamp: Timestamp,
+        kind: &'static str,
+        peer: &'a CertificateInfo,
+        server: ServerInfo<'a>,
+        reason: &'a str,
+    }
+    let Occurrence { id, time: timestamp } = occurrence;
+    let kind = "Client";
+    json::compact(&Reject { type_: OCSP_PEER_REJECT, id, timestamp, kind, peer, server, reason })
+}
+
+/// One of a client's certificates, its own or one between it and the root, is not good.
+pub fn ocsp_peer_link_invalid(
+    server: ServerInfo<'_>,
+    occurrence: Occurrence<'_>,
+    link: &CertificateInfo,
+    peer: &CertificateInfo,
+    reason: &str,
+) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct LinkInvalid<'a> {
+        #[serde(rename = "type")]
+        type_: &'static str,
+        id: &'a str,
+        timestamp: Timestamp,
+        link: &'a CertificateInfo,
+        peer: &'a CertificateInfo,
+        server: ServerInfo<'a>,
+        reason: &'a str,
+    }
+    let Occurrence { id, time: timestamp } = occurrence;
+    json::compact(&LinkInvalid { type_: OCSP_PEER_LINK_INVALID, id, timestamp, link, peer, server, reason })
 }
 
 /// The server is about to leave: it only says who it is.

@@ -72,15 +72,7 @@ impl Authority {
         must_staple: bool,
     ) -> Issued {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::OrganizationName, "Testers");
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.extended_key_usages = vec![match what_for {
-            Use::Server => ExtendedKeyUsagePurpose::ServerAuth,
-            Use::Client => ExtendedKeyUsagePurpose::ClientAuth,
-            Use::Responses => ExtendedKeyUsagePurpose::OcspSigning,
-        }];
-        params.custom_extensions.extend(responder.map(at_responder));
+        let mut params = leaf_params(name, what_for, responder);
         if must_staple {
             let status_request = sequence(&[&element(tag::INTEGER, &[5])]);
             let feature = [1, 3, 6, 1, 5, 5, 7, 1, 24];
@@ -90,6 +82,26 @@ impl Authority {
         let certificate = params.signed_by(&key, &issuer).unwrap();
         Issued { der: certificate.der().to_vec(), pem: certificate.pem(), key }
     }
+}
+
+/// A client's certificate that nobody else vouches for.
+pub(crate) fn self_signed(name: &str, responder: &str) -> Issued {
+    let key = KeyPair::generate().unwrap();
+    let certificate = leaf_params(name, Use::Client, Some(responder)).self_signed(&key).unwrap();
+    Issued { der: certificate.der().to_vec(), pem: certificate.pem(), key }
+}
+
+fn leaf_params(name: &str, what_for: Use, responder: Option<&str>) -> CertificateParams {
+    let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::OrganizationName, "Testers");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages = vec![match what_for {
+        Use::Server => ExtendedKeyUsagePurpose::ServerAuth,
+        Use::Client => ExtendedKeyUsagePurpose::ClientAuth,
+        Use::Responses => ExtendedKeyUsagePurpose::OcspSigning,
+    }];
+    params.custom_extensions.extend(responder.map(at_responder));
+    params
 }
 
 fn authority_params(name: &str) -> CertificateParams {

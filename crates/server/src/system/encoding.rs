@@ -70,7 +70,8 @@ fn gzip(body: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap_or_default()
 }
 
-fn snappy(body: &[u8]) -> Vec<u8> {
+/// In Snappy frames.
+pub(crate) fn snappy(body: &[u8]) -> Vec<u8> {
     let mut stream = SNAPPY_STREAM.to_vec();
     for frame in body.chunks(SNAPPY_FRAME_BYTES) {
         let compressed = minlz::encode_snappy(frame);

@@ -13,7 +13,7 @@ use sonata_broker::connection::Profile;
 use sonata_broker::interest::Interest;
 use sonata_broker::shared::{Level, Log};
 use sonata_monitor::accstatz::Volume;
-use sonata_monitor::system::event::{self, Client, Departure};
+use sonata_monitor::system::event::{self, CertificateInfo, Client, Departure};
 use sonata_monitor::system::request::Stamp;
 use sonata_monitor::system::statsz;
 use sonata_monitor::text::Timestamp;
@@ -47,6 +47,19 @@ enum Note {
     Connected { entry: Arc<Entry>, account: Arc<Account>, heard: Heard },
     Ended { closed: Arc<Closed>, account: Arc<Account>, heard: Heard },
     Asked(Request),
+    PeerRejected { peer: CertificateInfo, reason: &'static str },
+    PeerLinkInvalid { peer: CertificateInfo, link: CertificateInfo, reason: String },
+}
+
+impl Note {
+    /// What it holds beyond itself, where that is more than a few names.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::PeerRejected { peer, .. } => peer.raw.len(),
+            Self::PeerLinkInvalid { peer, link, .. } => peer.raw.len() + link.raw.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// Which of the messages about a client somebody listens to.
@@ -124,6 +137,20 @@ impl System {
         }
     }
 
+    /// A client was sent away for what its authority says.
+    pub(crate) fn on_peer_rejected(&self, peer: CertificateInfo, reason: &'static str) {
+        if self.is_heard(&self.peer_rejected()) {
+            self.note(Note::PeerRejected { peer, reason });
+        }
+    }
+
+    /// One of a client's certificates is not good.
+    pub(crate) fn on_peer_link_invalid(&self, peer: CertificateInfo, link: CertificateInfo, reason: &str) {
+        if self.is_heard(&self.peer_link_invalid()) {
+            self.note(Note::PeerLinkInvalid { peer, link, reason: reason.to_owned() });
+        }
+    }
+
     /// The account of a client; the global one for those that came into none.
     fn account_of(&self, profile: &Profile) -> Option<Arc<Account>> {
         self.shared.accounts.find(profile.account.as_deref().unwrap_or(GLOBAL_ACCOUNT))
@@ -148,7 +175,8 @@ impl System {
 
     fn note(&self, note: Note) {
         if !self.is_stopping.load(Ordering::Relaxed) {
-            self.events.0.push(note, size_of::<Note>());
+            let bytes = size_of::<Note>() + note.bytes();
+            self.events.0.push(note, bytes);
         }
     }
 }
@@ -189,6 +217,17 @@ impl System {
         let Some(inner) = self.inner() else { return };
         match note {
             Note::Asked(request) => self.answer(request),
+            Note::PeerRejected { peer, reason } => {
+                self.emit(&inner, &self.peer_rejected(), |stamp| {
+                    event::ocsp_peer_reject(stamp.server(), stamp.occurrence(), &peer, reason)
+                });
+            }
+            Note::PeerLinkInvalid { peer, link, reason } => {
+                self.emit(&inner, &self.peer_link_invalid(), |stamp| {
+                    let (server, occurrence) = (stamp.server(), stamp.occurrence());
+                    event::ocsp_peer_link_invalid(server, occurrence, &link, &peer, &reason)
+                });
+            }
             Note::Left { account, heard } => self.tell_connections(&inner, &account, heard),
             Note::Connected { entry, account, heard } => {
                 self.tell_connections(&inner, &account, heard);
@@ -281,6 +320,14 @@ impl System {
                 format_args!("System account: {turned_away} {what} dropped, more came than could wait"),
             );
         }
+    }
+
+    fn peer_rejected(&self) -> String {
+        format!("$SYS.SERVER.{}.OCSP.PEER.CONN.REJECT", self.server_id)
+    }
+
+    fn peer_link_invalid(&self) -> String {
+        format!("$SYS.SERVER.{}.OCSP.PEER.LINK.INVALID", self.server_id)
     }
 
     /// The subject of refusals in the system account.

@@ -4,9 +4,11 @@
 
 pub(crate) mod folder;
 pub(crate) mod process;
+pub(crate) mod responder;
+pub(crate) mod secure;
 pub(crate) mod wire;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long anything may take that is expected at once. Only a test that fails waits that long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,4 +23,9 @@ pub(crate) fn eventually<T>(what: &str, patience: Duration, mut ask: impl FnMut(
         assert!(Instant::now() < deadline, "not within {patience:?}: {what}");
         std::thread::park_timeout(Duration::from_millis(10));
     }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now_s() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
 }

@@ -1,7 +1,7 @@
 //! A running server and what it writes.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
@@ -10,6 +10,12 @@ use super::PATIENCE;
 
 /// The program under test.
 pub(crate) const SONATA: &str = env!("CARGO_BIN_EXE_sonata");
+
+/// The servers that a scenario runs against: the program and, if `SONATA_REFERENCE` names it, the original.
+pub(crate) fn programs() -> Vec<PathBuf> {
+    let reference = std::env::var_os("SONATA_REFERENCE").map(PathBuf::from);
+    [PathBuf::from(SONATA)].into_iter().chain(reference).collect()
+}
 
 /// Runs the program to its end.
 pub(crate) fn run(arguments: &[&str]) -> Output {
