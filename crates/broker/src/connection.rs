@@ -66,6 +66,8 @@ pub struct Profile {
     pub account: Option<Arc<str>>,
     /// What the user's token says, if there is one.
     pub token: Option<Arc<TokenGrant>>,
+    /// The public key of the trusted proxy that it came through.
+    pub proxy: Option<Arc<str>>,
 }
 
 /// Counters of a connection.

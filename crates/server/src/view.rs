@@ -263,6 +263,7 @@ impl View {
             issuer_key: token.map(|token| token.issuer.clone()).unwrap_or_default(),
             name_tag: self.name_tag(account),
             tags: token.map(|token| token.tags.clone()).unwrap_or_default(),
+            proxy: profile.proxy.as_deref().map(proxy_key),
             ..connz::Connection::default()
         }
     }
@@ -423,6 +424,9 @@ impl ServerView for View {
             }),
             slow_consumer_stats: ByKind { clients: slow, ..ByKind::default() },
             stale_connection_stats: ByKind { clients: stale, ..ByKind::default() },
+            proxies: (!options.trusted_proxies.is_empty()).then(|| varz::Proxies {
+                trusted: options.trusted_proxies.iter().map(|key| proxy_key(key)).collect(),
+            }),
             tls_cert_not_after: inner
                 .tls
                 .load()
@@ -705,6 +709,10 @@ pub(crate) fn identity(inner: &Inner) -> Identity {
         feature_flags: feature_flags(&options),
         jetstream: settings.info.jetstream,
     }
+}
+
+fn proxy_key(key: &str) -> varz::ProxyKey {
+    varz::ProxyKey { key: key.to_owned() }
 }
 
 fn feature_flags(options: &Options) -> BTreeMap<String, bool> {

@@ -215,6 +215,30 @@ fn connections_are_shown_as_by_the_reference() {
     check("connz", ACCOUNTS, clients);
 }
 
+/// One that came through a trusted proxy, one that came without, one whose proxy nobody knows.
+#[test]
+fn proxies_are_shown_as_by_the_reference() {
+    let proxy = |number| nkeys::KeyPair::new_from_raw(nkeys::KeyPairType::Server, [number; 32]).unwrap();
+    let (trusted, stranger) = (proxy(1), proxy(2));
+    let config = format!(
+        "server_name: test\nport: -1\nhttp: '127.0.0.1:-1'\nproxies {{ trusted: [ {{ key: {} }} ] }}\n",
+        trusted.public_key()
+    );
+    check("proxy", &config, |subject| {
+        let through = |proxy: &nkeys::KeyPair, name: &str| {
+            let (mut client, nonce) = Client::arrive_challenged(subject.clients);
+            let signature = data_encoding::BASE64URL_NOPAD.encode(&proxy.sign(nonce.as_bytes()).unwrap());
+            client.send(&format!("CONNECT {{\"name\":\"{name}\",\"proxy_sig\":\"{signature}\"}}\n"));
+            client
+        };
+        through(&stranger, "stranger").read_to_end();
+        closed(subject, 1);
+        let mut proxied = through(&trusted, "proxied");
+        proxied.run("");
+        vec![proxied, Client::connect(subject.clients, "CONNECT {\"name\":\"direct\"}\n")]
+    });
+}
+
 #[test]
 fn pages_have_the_shape_of_the_reference() {
     check("pages", ACCOUNTS, clients);

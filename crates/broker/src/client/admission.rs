@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use sonata_auth::response::ResponseTracker;
-use sonata_auth::token::TokenGrant;
 use sonata_auth::user::{Check, Credentials, Identity, Name, Outcome, Reason, SlowCheck};
 use sonata_proto::encode::ErrorText;
 
@@ -273,7 +272,13 @@ impl Client {
                 CloseReason::MaxAccountConnectionsExceeded,
             );
         }
-        self.show_profile(&identity.user, Some(account.name().clone()), identity.token.clone());
+        self.show_profile(Profile {
+            user: identity.user.authorized_user().into(),
+            account: Some(account.name().clone()),
+            token: identity.token.clone(),
+            proxy: identity.proxy,
+            ..Profile::default()
+        });
         self.connection.set_permissions(identity.permissions.clone());
         self.admitted_by = self.settings.clone();
         let Identity { user, permissions, token, .. } = identity;
@@ -300,7 +305,8 @@ impl Client {
         });
         // Monitoring shows as who somebody tried to get in.
         let account = self.member.as_ref().map(|member| member.account.name().clone());
-        self.show_profile(&presented, account, None);
+        let user = presented.authorized_user().into();
+        self.show_profile(Profile { user, account, ..Profile::default() });
         match presented {
             Name::Unknown => self.log(Level::Error, format_args!("authentication error")),
             name => self.log(Level::Error, format_args!("authentication error - {name}")),
@@ -314,15 +320,13 @@ impl Client {
         self.fail(&ErrorText::AuthorizationViolation, closed);
     }
 
-    /// What monitoring shows of the client: what it says of itself in `CONNECT`, as whom it came and where it is.
-    fn show_profile(&self, user: &Name, account: Option<Arc<str>>, token: Option<Arc<TokenGrant>>) {
+    /// What monitoring shows of the client: as whom it came and where it is, and what it says of itself in `CONNECT`.
+    fn show_profile(&self, known: Profile) {
         self.connection.set_profile(Profile {
             name: self.options.name.as_str().into(),
             lang: self.options.lang.as_str().into(),
             version: self.options.version.as_str().into(),
-            user: user.authorized_user().into(),
-            account,
-            token,
+            ..known
         });
     }
 }

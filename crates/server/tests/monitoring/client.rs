@@ -22,6 +22,15 @@ impl Client {
         client
     }
 
+    /// Connects; and the nonce of `INFO`.
+    pub(crate) fn arrive_challenged(address: SocketAddr) -> (Self, String) {
+        let mut client = Self(Box::new(http::connect(address)));
+        let info = client.read_line();
+        let nonce = info.split_once("\"nonce\":\"").and_then(|(_, rest)| rest.split_once('"'));
+        let nonce = nonce.unwrap_or_else(|| panic!("no nonce in {info}")).0.to_owned();
+        (client, nonce)
+    }
+
     /// Connects, sends `operations` and waits until all of them are carried out.
     pub(crate) fn connect(address: SocketAddr, operations: &str) -> Self {
         let mut client = Self::arrive(address);
