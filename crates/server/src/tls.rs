@@ -6,12 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{
+    CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature,
+    verify_tls13_signature,
+};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection, SupportedCipherSuite};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, ServerConnection, SignatureScheme,
+    SupportedCipherSuite,
+};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use sonata_auth::certificate::{PeerCertificate, PinnedCertificates};
 use sonata_conf::options::{HandshakeFirst, Options, Stapling, StaplingMode, Tls, TlsVersion};
 use sonata_ocsp::certificate::Certificate;
@@ -220,9 +227,7 @@ pub fn check_tls(options: &Options) -> Result<(), TlsError> {
 pub(crate) fn client_config(tls: Option<&Tls>) -> Result<ClientConfig, TlsError> {
     let default = Tls::default();
     let tls = tls.unwrap_or(&default);
-    if tls.insecure {
-        return Err(TlsError::NotAvailable("option", "insecure".into()));
-    }
+    let provider = Arc::new(provider(tls)?);
     let roots = match &tls.ca_file {
         Some(path) => roots(Some(path))?,
         None => system_roots(),
@@ -231,10 +236,15 @@ pub(crate) fn client_config(tls: Option<&Tls>) -> Result<ClientConfig, TlsError>
         TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         TlsVersion::V1_3 => &[&rustls::version::TLS13],
     };
-    let builder = ClientConfig::builder_with_provider(Arc::new(provider(tls)?))
+    let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions)
-        .map_err(|error| TlsError::Parameters(error.to_string()))?
-        .with_root_certificates(roots);
+        .map_err(|error| TlsError::Parameters(error.to_string()))?;
+    let builder = if tls.insecure {
+        let anybody = Anybody(provider.signature_verification_algorithms);
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(anybody))
+    } else {
+        builder.with_root_certificates(roots)
+    };
     let Some(files) = tls.certificates.first() else { return Ok(builder.with_no_client_auth()) };
     let chain = certificates(&files.cert_file)?;
     let key = PrivateKeyDer::from_pem_file(&files.key_file)
@@ -242,6 +252,45 @@ pub(crate) fn client_config(tls: Option<&Tls>) -> Result<ClientConfig, TlsError>
     builder
         .with_client_auth_cert(chain, key)
         .map_err(|error| TlsError::Certificate(files.cert_file.clone(), error.to_string()))
+}
+
+/// Believes every certificate (`insecure`); who presents one must still have its key.
+#[derive(Debug)]
+struct Anybody(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
 }
 
 /// Those that cannot be read are not trusted; a connection that needs them fails and says so.

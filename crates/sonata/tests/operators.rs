@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "says what was not tried")]
 
+#[path = "../../ocsp/tests/support/authority.rs"]
+mod authority;
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use authority::{Authority, Issued, Use};
 use data_encoding::BASE64URL_NOPAD;
 use nkeys::{KeyPair, KeyPairType};
 use serde_json::{Value, json};
@@ -642,49 +646,89 @@ fn get(port: u16, path: &str) -> Value {
     serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
 }
 
+/// An account server: where it listens. With a certificate it speaks TLS.
+fn account_server(tokens: Vec<(String, String)>, certificate: Option<&Issued>) -> u16 {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    trait Both: Read + Write {}
+    impl<T: Read + Write> Both for T {}
+
+    let tls = certificate.map(|certificate| {
+        let chain = vec![certificate.der.clone().into()];
+        let key = certificate.key.serialize_der().try_into().unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        Arc::new(builder.with_single_cert(chain, key).unwrap())
+    });
+    let answer = move |stream: TcpStream| -> std::io::Result<()> {
+        let stream: Box<dyn Both> = match &tls {
+            Some(tls) => {
+                let session = rustls::ServerConnection::new(tls.clone()).unwrap();
+                Box::new(rustls::StreamOwned::new(session, stream))
+            }
+            None => Box::new(stream),
+        };
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        while reader.read_line(&mut line)? > 2 {}
+        let key = path.rsplit('/').next().unwrap_or_default();
+        let found = tokens.iter().find(|(known, _)| known == key).map(|(_, token)| token.as_str());
+        let (status, body) = match found {
+            Some(token) => ("200 OK", token),
+            None if key.is_empty() => ("200 OK", "here"),
+            None => ("404 Not Found", ""),
+        };
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+        reader.get_mut().write_all(format!("{head}{body}").as_bytes())
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // Who does not trust the certificate hangs up.
+            let _ = answer(stream.unwrap());
+        }
+    });
+    port
+}
+
 /// An account server that is asked once per account.
 #[test]
 fn accounts_of_an_account_server() {
-    use std::io::{BufRead, BufReader, Write};
-    let main = account_token(MAIN, |_| {});
-    let system = account_token(SYSTEM, |_| {});
+    let token = |number| (account(number).public_key(), account_token(number, |_| {}));
     for program in programs() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (main, system) = (main.clone(), system.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut line = String::new();
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                reader.read_line(&mut line).unwrap();
-                let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-                while reader.read_line(&mut line).unwrap_or(0) > 2 {}
-                let body = match path.rsplit('/').next().unwrap() {
-                    "" => "here",
-                    key if key == account(MAIN).public_key() => &main,
-                    key if key == account(SYSTEM).public_key() => &system,
-                    _ => {
-                        write!(
-                            stream,
-                            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-                        )
-                        .unwrap();
-                        continue;
-                    }
-                };
-                let length = body.len();
-                write!(
-                    stream,
-                    "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-                )
-                .unwrap();
-            }
-        });
+        let port = account_server(vec![token(MAIN), token(SYSTEM)], None);
         let world =
             World::start(&program, &format!("resolver: URL(\"http://127.0.0.1:{port}/jwt/v1/accounts/\")\n"));
         assert_eq!(world.enter(&plain_user(MAIN)).1, "PONG", "{program:?}");
         assert_eq!(world.enter(&plain_user(4)).1, VIOLATION, "{program:?}");
+    }
+}
+
+/// Over TLS, from a server whose certificate is trusted, or is not looked at.
+#[test]
+fn an_account_server_can_be_believed_without_a_certificate() {
+    let authority = Authority::new("root");
+    let certificate = authority.issue("accounts", Use::Server, None, false);
+    let token = |number| (account(number).public_key(), account_token(number, |_| {}));
+    for program in programs() {
+        let port = account_server(vec![token(MAIN), token(SYSTEM)], Some(&certificate));
+        let folder = Folder::new();
+        let root = folder.write("root.pem", &authority.pem);
+        let resolver = format!("resolver: URL(\"https://localhost:{port}/jwt/v1/accounts/\")\n");
+        let trusting = format!("{resolver}resolver_tls {{ ca_file: {root:?} }}\n");
+        assert_eq!(World::start(&program, &trusting).enter(&plain_user(MAIN)).1, "PONG", "{program:?}");
+        let careless = format!("{resolver}resolver_tls {{ insecure: true }}\n");
+        assert_eq!(World::start(&program, &careless).enter(&plain_user(MAIN)).1, "PONG", "{program:?}");
+        let conf = format!("listen: \"127.0.0.1:-1\"\noperator: {}\n{resolver}", operator_token());
+        let conf = folder.write("x.conf", &conf);
+        let mut process = Process::start(&program, &["-c", conf.to_str().unwrap()]);
+        assert_eq!(process.wait().code(), Some(1), "nobody vouches for the certificate, {program:?}");
     }
 }
 
