@@ -86,9 +86,15 @@ pub struct Export {
     /// `stream` or `service`.
     #[serde(rename = "type")]
     pub kind: &'static str,
+    /// Whether importers need an activation.
+    #[serde(skip_serializing_if = "is_default")]
+    pub token_req: bool,
     /// `Singleton`, `Streamed` or `Chunked`; services only.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub response_type: &'static str,
+    /// How requests are measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_latency: Option<ServiceLatency>,
     /// The accounts that may import; empty is all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub approved_accounts: Vec<String>,
@@ -116,6 +122,28 @@ pub struct Import {
     pub share: bool,
     /// Whether the exporter measures latency.
     pub tracking: bool,
+    /// How requests are measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<ServiceLatency>,
+}
+
+/// How requests for a service are measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServiceLatency {
+    /// Which ones.
+    pub sampling: SamplingRate,
+    /// Where the results go.
+    pub results: String,
+}
+
+/// Which requests are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum SamplingRate {
+    /// So many of a hundred.
+    Percent(u8),
+    /// Those whose headers ask for it: `headers`.
+    Headers(&'static str),
 }
 
 /// Answers `/accountz`, about one account if `account` is not empty.

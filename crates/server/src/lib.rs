@@ -26,6 +26,7 @@ mod process;
 mod serve;
 pub mod server;
 mod settings;
+mod shares;
 mod slow;
 mod socket;
 mod system;

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sonata_broker::account::Account;
+use sonata_broker::account::{Account, GLOBAL_ACCOUNT};
 use sonata_broker::client::Client;
 use sonata_broker::close::CloseReason;
 use sonata_broker::connection::{self, ConnectionCounts, Profile};
@@ -40,6 +40,7 @@ use crate::inner::{Inner, Stage};
 use crate::jetstream::JetStreamSnapshots;
 use crate::process;
 use crate::settings::server_name;
+use crate::shares;
 use crate::socket::Socket;
 
 /// The feature flags of this version of the protocol and whether they are on unless configured otherwise. All of them
@@ -518,6 +519,23 @@ impl ServerView for View {
 
     fn account(&self, name: &str) -> Option<accountz::Account> {
         let account = self.inner.shared.accounts.find(name)?;
+        let (options, system) = (self.options(), self.system_account());
+        let meant = |name: &str| match self.inner.operators.get() {
+            Some(operators) => operators.meant_by(name),
+            None => options.accounts.iter().find(|account| account.name == name).cloned(),
+        };
+        let jetstream = options.jetstream.as_ref().filter(|_| self.jetstream().is_some());
+        let given = shares::Given {
+            system: &system,
+            has_jetstream: jetstream.is_some(),
+            domain: jetstream.and_then(|jetstream| jetstream.domain.as_deref()),
+        };
+        let own = meant(name);
+        let mappings = match &own {
+            Some(own) => &own.mappings,
+            None if name == GLOBAL_ACCOUNT => &options.mappings,
+            None => &Vec::new(),
+        };
         Some(accountz::Account {
             account_name: name.into(),
             update_time: Timestamp(account.updated_unix_ns()),
@@ -526,6 +544,9 @@ impl ServerView for View {
             jetstream_enabled: self.jetstream().is_some_and(|jetstream| jetstream.account(name).is_some()),
             client_connections: account.connections() as u64,
             subscriptions: subscriptions(&account),
+            mappings: shares::mappings(name, own.as_ref(), mappings, &given),
+            exports: shares::exports(name, own.as_ref(), &given),
+            imports: shares::imports(name, own.as_ref(), meant, &given),
             name_tag: self.name_tag(name),
             sublist_stats: self.interest(Some(name)),
             ..accountz::Account::default()

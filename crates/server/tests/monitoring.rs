@@ -350,6 +350,80 @@ fn metrics_say_what_the_pages_say() {
     }
 }
 
+/// What accounts share and map, and what each has of the system account. The original lists it in any order.
+#[test]
+fn what_accounts_share_is_shown_as_by_the_reference() {
+    const SHARING: &str = r#"
+        server_name: test
+        port: -1
+        http: "127.0.0.1:-1"
+        accounts {
+            A {
+                users: [{ user: a, password: pa }]
+                exports: [
+                    { service: "q.>", accounts: [B], latency: { sampling: 50%, subject: lat } }
+                    { service: "t.*", account_token_position: 2, response_type: chunked }
+                    { service: "h", latency: { sampling: headers, subject: lat } }
+                    { service: "more", response_type: stream }
+                    { stream: "s.*.>", accounts: [B] }
+                ]
+                mappings {
+                    "m.*": "n.$1"
+                    w: [ { destination: w1, weight: 30% }, { destination: w2, weight: 70% } ]
+                    l: [ { destination: l, weight: 50% } ]
+                    "r.*.>": [ { destination: "x.$1.>", weight: 20% } ]
+                }
+            }
+            B {
+                users: [{ user: b, password: pb }]
+                imports: [
+                    { service: { account: A, subject: "q.x" }, to: loc, share: true }
+                    { service: { account: A, subject: "q.*.y" }, to: "z.*" }
+                    { stream: { account: A, subject: "s.1.>" }, prefix: pre }
+                    { stream: { account: A, subject: "s.*.k" }, to: "k.$1" }
+                ]
+            }
+            $SYS { users: [{ user: s, password: s }] }
+        }
+        mappings { g: h }
+    "#;
+    check_shares("shares", SHARING, ["A", "B", "$SYS", "$G"]);
+    // And what they have of JetStream: one with its own, one without, one that uses the other's.
+    const STREAMING: &str = r#"
+        server_name: test
+        port: -1
+        http: "127.0.0.1:-1"
+        jetstream { store_dir: "<folder>", max_mem: 64M, max_file: 256M, sync_interval: "2m", domain: hub }
+        accounts {
+            A { jetstream: enabled, users: [{ user: a, password: pa }], exports: [ { service: "$JS.API.>" } ] }
+            B { users: [{ user: b, password: pb }] }
+            C { users: [{ user: c, password: pc }], imports: [ { service: { account: A, subject: "$JS.API.>" } } ] }
+        }
+    "#;
+    check_shares("shares_jetstream", STREAMING, ["A", "B", "C", "$SYS"]);
+}
+
+fn check_shares(name: &str, config: &str, accounts: [&str; 4]) {
+    let shown = |subject: &Subject, account: &str| {
+        let answer = get(subject.monitor, &format!("/accountz?acc={account}"));
+        let mut answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        let detail = answer["account_detail"].as_object_mut().unwrap();
+        detail.retain(|key, _| ["mappings", "exports", "imports"].contains(&key.as_str()));
+        for list in detail.values_mut().filter_map(serde_json::Value::as_array_mut) {
+            list.sort_by_key(|item| item.to_string());
+        }
+        serde_json::to_string_pretty(&detail).unwrap()
+    };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/monitoring/{name}.txt"));
+    for subject in [Subject::reference(config), Some(Subject::sonata(config))].into_iter().flatten() {
+        let actual = accounts.map(|account| format!("{account} {}\n", shown(&subject, account))).concat();
+        if std::env::var_os("UPDATE_TRANSCRIPTS").is_some() {
+            return std::fs::write(&path, actual).unwrap();
+        }
+        assert_eq!(actual, std::fs::read_to_string(&path).unwrap());
+    }
+}
+
 #[test]
 fn a_base_path_moves_all_pages() {
     let subject = Subject::sonata(&format!("{ALONE}http_base_path: nats\n"));

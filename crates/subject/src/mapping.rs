@@ -8,8 +8,18 @@ use crate::transform::{Transform, TransformError, validate_mapping};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
     source: String,
-    /// Ascending bounds: a number below a bound picks its destination. Below the last bound, or the message is lost.
-    destinations: Vec<(u32, Transform)>,
+    /// In ascending order of their bounds.
+    destinations: Vec<Destination>,
+}
+
+/// One of the places where a mapping leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Destination {
+    /// A number below it, and not below those before, picks this one. From the last bound on the message is lost.
+    bound: u32,
+    /// As it was written.
+    text: String,
+    transform: Transform,
 }
 
 /// Why destinations make no mapping; displayed as the reference does.
@@ -45,7 +55,8 @@ impl Mapping {
     /// # Errors
     /// Destinations given twice, weights above 100, subjects that are no transform.
     pub fn new(source: &str, destinations: &[(String, u8)]) -> Result<Self, MappingError> {
-        let mut weighted: Vec<(u32, Transform)> = Vec::new();
+        let mut weighted: Vec<Destination> = Vec::new();
+        let mut bound = 0;
         for (at, (destination, weight)) in destinations.iter().enumerate() {
             if destinations[..at].iter().any(|(earlier, _)| earlier == destination) {
                 return Err(MappingError::Duplicate(destination.clone()));
@@ -55,20 +66,15 @@ impl Mapping {
             }
             validate_mapping(source, destination).map_err(MappingError::Transform)?;
             let transform = Transform::parse(source, destination).map_err(MappingError::Transform)?;
-            weighted.push((u32::from(*weight), transform));
-            if weighted.iter().map(|(weight, _)| weight).sum::<u32>() > 100 {
+            bound += u32::from(*weight);
+            if bound > 100 {
                 return Err(MappingError::TotalWeight);
             }
+            weighted.push(Destination { bound, text: destination.clone(), transform });
         }
-        let total: u32 = weighted.iter().map(|(weight, _)| weight).sum();
-        if total != 100 && !destinations.iter().any(|(destination, _)| destination == source) {
+        if bound != 100 && !destinations.iter().any(|(destination, _)| destination == source) {
             let same = Transform::parse(source, "").map_err(MappingError::Transform)?;
-            weighted.push((100 - total, same));
-        }
-        let mut bound = 0;
-        for (weight, _) in &mut weighted {
-            bound += *weight;
-            *weight = bound;
+            weighted.push(Destination { bound: 100, text: itself(source), transform: same });
         }
         Ok(Self { source: source.to_owned(), destinations: weighted })
     }
@@ -78,10 +84,18 @@ impl Mapping {
         self.source.as_bytes()
     }
 
+    /// Where it leads, as it was written, each with its bound: messages that draw a number below it, from 0 to 99, and not
+    /// below those before, go there.
+    pub fn destinations(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.destinations.iter().map(|destination| (destination.text.as_str(), destination.bound))
+    }
+
     /// Where every message on `subject` goes, if there is nothing to pick.
     pub fn only(&self, subject: &[u8]) -> Option<Vec<u8>> {
         match &self.destinations[..] {
-            [(100, transform)] if !transform.is_random() => transform.apply(subject, 0),
+            [Destination { bound: 100, transform, .. }] if !transform.is_random() => {
+                transform.apply(subject, 0)
+            }
             _ => None,
         }
     }
@@ -89,9 +103,22 @@ impl Mapping {
     /// Where one message on `subject` goes; `None`: nowhere. `random` is any number.
     pub fn pick(&self, subject: &[u8], random: u32) -> Option<Vec<u8>> {
         let percent = random % 100;
-        let (_, transform) = self.destinations.iter().find(|(bound, _)| percent < *bound)?;
-        transform.apply(subject, random / 100)
+        let picked = self.destinations.iter().find(|destination| percent < destination.bound)?;
+        picked.transform.apply(subject, random / 100)
     }
+}
+
+/// A source as the destination that changes nothing.
+fn itself(source: &str) -> String {
+    let mut wildcards = 0;
+    let tokens = source.split('.').map(|token| match token {
+        "*" => {
+            wildcards += 1;
+            format!("${wildcards}")
+        }
+        other => other.to_owned(),
+    });
+    tokens.collect::<Vec<_>>().join(".")
 }
 
 #[cfg(test)]
@@ -116,6 +143,13 @@ mod tests {
             }
         }
         shares
+    }
+
+    #[test]
+    fn destinations_are_shown_as_written_and_what_is_missing_stays() {
+        let split = mapping("a.*.>", &[("b.$1.>", 30), ("c.>", 20)]).unwrap();
+        let shown: Vec<_> = split.destinations().collect();
+        assert_eq!(shown, [("b.$1.>", 30), ("c.>", 50), ("a.$1.>", 100)]);
     }
 
     #[test]

@@ -314,7 +314,7 @@ pub(crate) fn recorded() -> Server {
 }
 
 fn export(subject: &str, response_type: &'static str) -> Export {
-    Export { subject: subject.into(), kind: "service", response_type, approved_accounts: Vec::new() }
+    Export { subject: subject.into(), kind: "service", response_type, ..Export::default() }
 }
 
 fn import(subject: &str, local: &str, share: bool) -> Import {

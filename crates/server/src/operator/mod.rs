@@ -246,6 +246,12 @@ impl Operators {
         self.table.lock().meant.clone()
     }
 
+    /// What an account means, if it is known.
+    pub(crate) fn meant_by(&self, key: &str) -> Option<options::Account> {
+        let table = self.table.lock();
+        table.find(key).map(|place| table.meant[place].clone())
+    }
+
     /// What an account calls itself, if it was looked up.
     pub(crate) fn name_tag(&self, key: &str) -> Option<String> {
         let known = self.known.read();

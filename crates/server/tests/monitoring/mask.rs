@@ -23,9 +23,8 @@ const MOMENTARY: [&str; 19] = [
     "store_dir",
 ];
 
-/// What only one of the two servers has: our own addition; the commit of a build; service imports, which belong to
-/// the system account's services; a limit that is no option here.
-const ONE_SIDED: [&str; 4] = ["memory_pools", "git_commit", "imports", "default_max_consumers"];
+/// What only one of the two servers has: our own addition; the commit of a build; a limit that is no option here.
+const ONE_SIDED: [&str; 3] = ["memory_pools", "git_commit", "default_max_consumers"];
 
 /// A line that only the reference has, with what separates it from the line before.
 const LIMIT_OF_THE_REFERENCE: &str = ",\n    \"default_max_consumers\": 1000";

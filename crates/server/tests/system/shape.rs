@@ -3,18 +3,9 @@
 use sonata_jetstream::json::Tree;
 
 /// Members that only one of the two servers has, or not in the same number: our own; the commit of a build; a limit that
-/// is no option here; what an account imports, exports and maps without being told to; the runtime's numbers; queues that exist at the moment.
-const ONE_SIDED: [&str; 9] = [
-    "memory_pools",
-    "git_commit",
-    "default_max_consumers",
-    "imports",
-    "exports",
-    "mappings",
-    "memstats",
-    "in_progress",
-    "System recvQ",
-];
+/// is no option here; the runtime's numbers; queues that exist at the moment.
+const ONE_SIDED: [&str; 6] =
+    ["memory_pools", "git_commit", "default_max_consumers", "memstats", "in_progress", "System recvQ"];
 
 /// A line for each member, each once.
 pub(crate) fn of(json: &str) -> String {
