@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -98,8 +98,8 @@ pub struct Account {
     pub name: Arc<str>,
     /// Its number within the server.
     pub id: u32,
-    /// Whether it has JetStream. One that has not is told so.
-    pub enabled: bool,
+    /// Whether it has JetStream. One that has not is told so, and its streams rest.
+    enabled: AtomicBool,
     /// Its subscriptions.
     pub interest: Arc<dyn Interest>,
     /// Bytes held and allowed.
@@ -125,7 +125,7 @@ impl Account {
         limits: Option<AccountLimits>,
         server: Arc<Usage>,
     ) -> Arc<Self> {
-        let enabled = limits.is_some();
+        let enabled = AtomicBool::new(limits.is_some());
         let limits = limits.unwrap_or_default();
         Arc::new(Self {
             name: name.into(),
@@ -142,12 +142,27 @@ impl Account {
         })
     }
 
+    /// Whether it has JetStream.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
+    }
+
+    /// Other limits, or none and with them no JetStream. What exceeds them stays; nothing is added to it.
+    pub(crate) fn set_limits(&self, limits: Option<AccountLimits>) {
+        self.enabled.store(limits.is_some(), Ordering::Relaxed);
+        let (memory_max, file_max) = limits.map_or((0, 0), |limits| (limits.max_memory, limits.max_storage));
+        self.usage.memory_max.store(memory_max, Ordering::Relaxed);
+        self.usage.file_max.store(file_max, Ordering::Relaxed);
+        *self.limits.write() = limits.unwrap_or_default();
+    }
+
     /// The stream of this name.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is none, or it rests.
     pub fn stream(&self, name: &str) -> Result<Arc<Stream>, ApiError> {
-        self.streams.read().get(name).cloned().ok_or_else(|| ErrorCode::StreamNotFound.into())
+        let found = self.streams.read().get(name).cloned();
+        found.filter(|_| self.is_enabled()).ok_or_else(|| ErrorCode::StreamNotFound.into())
     }
 
     /// All streams, by name.

@@ -5,6 +5,7 @@
 
 mod consumers;
 mod following;
+mod limits;
 mod streams;
 mod transfers;
 
@@ -201,7 +202,7 @@ impl Node {
         self.lanes.write().insert(stream.lane, stream.clone());
         self.world.begin(&stream);
         let config = stream.lock().config().clone();
-        for subject in &config.subjects {
+        for subject in config.subjects.iter().filter(|_| account.is_enabled()) {
             self.world.subscribe(account.id, subject, stream.lane);
         }
         self.note_followed(account, &stream);
@@ -242,7 +243,7 @@ impl Node {
         let Some(operation) = Operation::parse(request.subject) else { return };
         let level = header::get_str(request.headers, name::REQUIRED_API_LEVEL).map(str::parse::<u32>);
         let level_is_too_high = level.is_some_and(|level| !level.is_ok_and(|level| level <= API_LEVEL));
-        let refusal = match account.enabled {
+        let refusal = match account.is_enabled() {
             _ if level_is_too_high => Some(ApiError::from(ErrorCode::RequiredApiLevel)),
             true => None,
             false => Some(ErrorCode::NotEnabledForAccount.into()),

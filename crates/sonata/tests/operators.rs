@@ -602,6 +602,68 @@ fn streams_of_accounts() {
     }
 }
 
+/// Limits of streams that change while the account is used: more, less, none, and some again.
+#[test]
+fn limits_of_streams_hold_at_once() {
+    let token = |disk: i64, streams: i64| {
+        account_token(MAIN, |claims| {
+            claims.nats.limits.jetstream.disk = disk;
+            claims.nats.limits.jetstream.streams = streams;
+            claims.nats.limits.jetstream.consumers = -1;
+        })
+    };
+    let stream = |name: &str| {
+        json!({"name": name, "subjects": [name], "retention": "limits", "max_consumers": -1, "max_msgs": -1,
+            "max_bytes": -1, "max_age": 0, "storage": "file", "num_replicas": 1})
+        .to_string()
+    };
+    for program in programs() {
+        let store = Folder::new();
+        let more = format!("jetstream {{ store_dir: {:?} }}", store.path());
+        let world = World::with_accounts(&program, &[(MAIN, account_token(MAIN, |_| {}))], &more);
+        let conf = world.folder.at("x.conf");
+        let text = std::fs::read_to_string(&conf).unwrap();
+        let start = text.split("resolver_preload").next().unwrap().to_owned();
+        let becomes = |token: String| {
+            std::fs::write(&conf, format!("{start}{}\n{more}\n", preload(&[(MAIN, token)]))).unwrap();
+            let outcome = world.process.reload();
+            assert!(outcome.contains("Reloaded server config"), "{program:?} {outcome}");
+        };
+        let mut wire = world.member(&plain_user(MAIN));
+        let mut ask = |subject: &str, body: &str| -> Value {
+            serde_json::from_str(&request(&mut wire, subject, body)).unwrap()
+        };
+        let code = |answer: Value| answer["error"]["err_code"].as_u64();
+        assert_eq!(code(ask("$JS.API.INFO", "")), Some(10039), "{program:?}");
+
+        becomes(token(1_000_000, 1));
+        assert_eq!(code(ask("$JS.API.STREAM.CREATE.S", &stream("S"))), None);
+        assert_eq!(code(ask("$JS.API.STREAM.CREATE.T", &stream("T"))), Some(10027));
+        assert_eq!(ask("S", &"x".repeat(1000))["seq"], 1);
+
+        becomes(token(1500, 2));
+        assert_eq!(ask("$JS.API.INFO", "")["limits"]["max_storage"], 1500);
+        assert_eq!(code(ask("$JS.API.STREAM.CREATE.T", &stream("T"))), None, "{program:?}");
+        assert_eq!(code(ask("S", &"x".repeat(1000))), Some(10002), "{program:?}");
+
+        becomes(account_token(MAIN, |_| {}));
+        assert_eq!(code(ask("$JS.API.STREAM.INFO.S", "")), Some(10039), "{program:?}");
+        let mut listener = world.member(&plain_user(MAIN));
+        listener.send("SUB S 1\r\n");
+        listener.flush();
+        let mut other = world.member(&plain_user(MAIN));
+        other.send("SUB answer 1\r\nPUB S answer 4\r\nlost\r\n");
+        // Nobody answers: a pong comes next.
+        other.flush();
+        assert_eq!((listener.line(), listener.line()), ("MSG S 1 answer 4".into(), "lost".into()));
+
+        becomes(token(1_000_000, 2));
+        let found = ask("$JS.API.STREAM.INFO.S", "");
+        assert_eq!(found["state"]["messages"], 1, "{program:?}: {found}");
+        assert_eq!(ask("S", "more")["seq"], 2);
+    }
+}
+
 /// What monitoring shows, and what a reload changes.
 #[test]
 fn monitoring_and_reloads() {

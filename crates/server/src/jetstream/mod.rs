@@ -105,6 +105,17 @@ type Itself = ArcSwapOption<JetStream>;
 pub(crate) struct Home {
     pub(crate) broker: Arc<BrokerAccount>,
     pub(crate) account: Arc<Account>,
+    /// Requests are heard.
+    is_served: AtomicBool,
+    /// Acknowledgements are heard.
+    is_acknowledged: AtomicBool,
+}
+
+impl Home {
+    fn new(broker: Arc<BrokerAccount>, account: Arc<Account>) -> Arc<Self> {
+        let (is_served, is_acknowledged) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { broker, account, is_served, is_acknowledged })
+    }
 }
 
 /// A stream and its account.
@@ -407,7 +418,7 @@ fn homes(
         let interest = Arc::new(world::AccountInterest(broker.clone()));
         let account = node.enable(&name, broker.id(), interest, enabled.get(&name).copied());
         world.note(broker.id(), broker.clone());
-        homes.insert(broker.id(), Arc::new(Home { broker, account }));
+        homes.insert(broker.id(), Home::new(broker, account));
     }
     homes
 }

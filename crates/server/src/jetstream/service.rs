@@ -2,6 +2,7 @@
 //! nothing here waits.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use sonata_broker::connection::Connection;
 use sonata_broker::msgtrace::TracedStream;
@@ -171,15 +172,19 @@ impl JetStream {
         }
     }
 
-    /// Subscribes to what an account's clients ask of JetStream.
+    /// Subscribes to what an account's clients ask of JetStream, as far as that was not done before. An account without
+    /// JetStream is only to be told so.
     pub(super) fn serve(self: &Arc<Self>, home: &Arc<Home>) {
         let domain = self.options.domain.as_ref().map(|domain| format!("$JS.{domain}.API."));
         let service = Arc::new(AccountService { jetstream: self.itself.clone(), home: home.clone(), domain });
-        let mut subjects = vec![("$JS.API.>".to_owned(), API)];
-        if let Some(domain) = &self.options.domain {
-            subjects.push((format!("$JS.{domain}.API.>"), API));
+        let mut subjects = Vec::new();
+        if !home.is_served.swap(true, Ordering::Relaxed) {
+            subjects.push(("$JS.API.>".to_owned(), API));
+            if let Some(domain) = &self.options.domain {
+                subjects.push((format!("$JS.{domain}.API.>"), API));
+            }
         }
-        if home.account.enabled {
+        if home.account.is_enabled() && !home.is_acknowledged.swap(true, Ordering::Relaxed) {
             subjects.push(("$JS.ACK.>".to_owned(), ACKNOWLEDGEMENT));
             subjects.push(("$JS.FC.>".to_owned(), FLOW_CONTROL));
         }

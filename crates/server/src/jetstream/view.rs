@@ -43,7 +43,7 @@ impl JetStreamSnapshots {
 
     /// Accounts that have JetStream, by name.
     fn homes(&self) -> impl Iterator<Item = Arc<Home>> {
-        self.jetstream.homes().into_iter().filter(|home| home.account.enabled)
+        self.jetstream.homes().into_iter().filter(|home| home.account.is_enabled())
     }
 
     fn home(&self, account: &str) -> Option<Arc<Home>> {

@@ -420,9 +420,7 @@ impl Operators {
         self.log(Level::Debug, format_args!("Updating account claims: {}/{name}", meant.name));
         inner.shared.accounts.find_or_create(&meant.name, inner.clock.now_unix_ns());
         set_limits(inner, &meant);
-        if before.is_none() {
-            welcome(inner, &meant);
-        }
+        welcome(inner, &meant);
         table.insert(meant, known.clone());
         known
     }
@@ -638,14 +636,14 @@ fn set_limits(inner: &Inner, meant: &options::Account) {
     });
 }
 
-/// A new account gets what every account has from the server.
+/// An account gets what it is to have from the server.
 fn welcome(inner: &Inner, meant: &options::Account) {
     let Some(account) = inner.shared.accounts.find(&meant.name) else { return };
     if let Some(jetstream) = inner.jetstream.get() {
         jetstream.welcome(&account, meant);
     }
     if let Some(system) = inner.system.get() {
-        system.serve_accounts();
+        system.welcome(&account);
     }
 }
 
