@@ -234,13 +234,19 @@ impl Server {
                 None => options,
             };
             let name = server_name(&options, &inner.identity);
+            let operators = inner.operators.get().cloned();
             // Recovery reads files.
             let started = tokio::task::spawn_blocking(move || {
-                JetStream::start(&jetstream, &options, &name, shared, logger, clock)
+                let look_up =
+                    |account: &str| operators.as_ref().and_then(|operators| operators.meaning(account));
+                JetStream::start(&jetstream, &options, &name, shared, logger, clock, &look_up)
             })
             .await;
             let started = started.map_err(|error| StartError::JetStream(error.to_string()))??;
             let _ = inner.jetstream.set(started);
+            if let Some(operators) = inner.operators.get() {
+                operators.welcome_all(&inner);
+            }
         }
         inner.ocsp.begin(&inner);
         let flags = flags.map(Arc::new);

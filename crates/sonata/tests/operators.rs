@@ -773,6 +773,44 @@ fn accounts_of_an_account_server() {
     }
 }
 
+/// Streams of an account that nobody has asked for since the start: it is looked up for them.
+#[test]
+fn streams_of_accounts_of_an_account_server() {
+    let token = |number| {
+        let token = account_token(number, |claims| {
+            claims.nats.limits.jetstream.disk = 1_000_000;
+            claims.nats.limits.jetstream.streams = 1;
+            claims.nats.limits.jetstream.consumers = -1;
+        });
+        (account(number).public_key(), token)
+    };
+    let system = (account(SYSTEM).public_key(), account_token(SYSTEM, |_| {}));
+    for program in programs() {
+        let port = account_server(vec![token(MAIN), system.clone()], None);
+        let store = Folder::new();
+        let more = format!(
+            "resolver: URL(\"http://127.0.0.1:{port}/jwt/v1/accounts/\")\njetstream {{ store_dir: {:?} }}\n",
+            store.path()
+        );
+        for messages in 0..2 {
+            let mut world = World::start(&program, &more);
+            if messages > 0 {
+                world.process.wait_for("Restored 1 messages");
+            }
+            let mut wire = world.member(&plain_user(MAIN));
+            if messages == 0 {
+                let config = json!({"name": "S", "subjects": ["s"], "retention": "limits", "max_consumers": -1,
+                    "max_msgs": -1, "max_bytes": -1, "max_age": 0, "storage": "file", "num_replicas": 1});
+                request(&mut wire, "$JS.API.STREAM.CREATE.S", &config.to_string());
+            }
+            let stored: Value = serde_json::from_str(&request(&mut wire, "s", "hello")).unwrap();
+            assert_eq!(stored["seq"], messages + 1, "{program:?}: {stored}");
+            world.process.signal("quit");
+            world.process.wait();
+        }
+    }
+}
+
 /// Over TLS, from a server whose certificate is trusted, or is not looked at.
 #[test]
 fn an_account_server_can_be_believed_without_a_certificate() {

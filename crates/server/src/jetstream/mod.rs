@@ -9,6 +9,7 @@ mod accounts;
 mod commits;
 mod feeds;
 mod folder;
+mod homes;
 mod requests;
 mod restores;
 mod sealing;
@@ -38,7 +39,7 @@ use sonata_broker::worker::Worker;
 use sonata_conf::options::{JetStream as Options, Options as ServerOptions};
 use sonata_disk::Disk;
 use sonata_jetstream::account::Account;
-use sonata_jetstream::config::{AccountLimits, BatchLimits, ServerLimits};
+use sonata_jetstream::config::{BatchLimits, ServerLimits};
 use sonata_jetstream::node::{Node, Settings};
 use sonata_jetstream::outgoing::{Outgoing, Publish};
 use sonata_jetstream::stream::Stream;
@@ -50,8 +51,10 @@ use crate::logger::Logger;
 use crate::nowhere::Nowhere;
 use crate::server::StartError;
 
+pub(crate) use homes::LookUp;
 pub(crate) use view::JetStreamSnapshots;
 
+use homes::Homes;
 use requests::Requests;
 use transfers::Transfers;
 use turns::Turns;
@@ -147,7 +150,7 @@ impl Publish for Post<'_> {
 }
 
 impl JetStream {
-    /// Recovers what is on the disk and begins to serve.
+    /// Recovers what is on the disk and begins to serve. Accounts that have streams and are not known are looked up.
     pub(crate) fn start(
         options: &Options,
         server: &ServerOptions,
@@ -155,6 +158,7 @@ impl JetStream {
         shared: Arc<Shared>,
         logger: Arc<Logger>,
         clock: Clock,
+        look_up: &LookUp<'_>,
     ) -> Result<Arc<Self>, StartError> {
         let began = clock.now_ns();
         let root = folder::root(server);
@@ -183,10 +187,11 @@ impl JetStream {
         let node = Node::new(settings, world.clone());
         let connection =
             Connection::new(0, None, clock.now_ns(), usize::MAX, shared.pool.clone(), Box::new(Nowhere));
-        let homes = homes(server, &shared, &node, &world);
+        let mut homes = Homes::new(server, &shared, &node, &world, look_up);
         restores::remove_unfinished(&disk).map_err(|error| StartError::File(root.clone(), error))?;
         let seal = options.encryption.as_ref().map(sealing::of_streams);
-        let mut recovering = upkeep::Recovering::read(&disk, seal.as_ref(), &logger, &homes, &node)?;
+        let mut recovering = upkeep::Recovering::read(&disk, seal.as_ref(), &logger, &mut homes, &node)?;
+        let homes = homes.into_known();
         let (journal, writer) = recovering.replay(&disk, options, &logger, clock)?;
         let jetstream = Arc::new(Self {
             node,
@@ -402,25 +407,6 @@ fn batch_limits(options: &Options) -> BatchLimits {
         max_messages: said.max_messages,
         timeout: i64::try_from(said.timeout.as_nanos()).unwrap_or(i64::MAX),
     }
-}
-
-/// All accounts; those without JetStream are told so when they ask.
-fn homes(
-    server: &ServerOptions,
-    shared: &Arc<Shared>,
-    node: &Arc<Node>,
-    world: &Arc<world::ServerWorld>,
-) -> HashMap<u32, Arc<Home>> {
-    let mut homes = HashMap::new();
-    let enabled: HashMap<String, AccountLimits> = folder::accounts(server).into_iter().collect();
-    for broker in shared.accounts.all() {
-        let name = broker.name().to_string();
-        let interest = Arc::new(world::AccountInterest(broker.clone()));
-        let account = node.enable(&name, broker.id(), interest, enabled.get(&name).copied());
-        world.note(broker.id(), broker.clone());
-        homes.insert(broker.id(), Home::new(broker, account));
-    }
-    homes
 }
 
 fn log_start(logger: &Logger, options: &Options, root: &std::path::Path, memory: i64, storage: i64) {

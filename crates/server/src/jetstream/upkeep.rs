@@ -13,6 +13,7 @@ use sonata_jetstream::stream::{Commit, Header, Machine, Parts};
 use sonata_journal::{Journal, Mode, Position, Writer};
 use sonata_store::{Encryption, Finished, Sealing, Store};
 
+use super::homes::Homes;
 use super::world::{DELETED, STREAMS};
 use super::{Handle, Home, JetStream, sealing};
 use crate::clock::Clock;
@@ -61,7 +62,7 @@ impl Recovering {
         disk: &Arc<dyn Disk>,
         seal: Option<&Sealing>,
         logger: &Logger,
-        homes: &HashMap<u32, Arc<Home>>,
+        homes: &mut Homes<'_>,
         node: &Arc<Node>,
     ) -> Result<Self, StartError> {
         let failed = |error: std::io::Error| StartError::File(STREAMS.into(), error);
@@ -94,7 +95,7 @@ impl Recovering {
         &mut self,
         disk: &Arc<dyn Disk>,
         logger: &Logger,
-        homes: &HashMap<u32, Arc<Home>>,
+        homes: &mut Homes<'_>,
         node: &Arc<Node>,
         folder: &str,
     ) -> Result<(), String> {
@@ -116,8 +117,8 @@ impl Recovering {
         self.encryption.previous += opened.encryption.previous;
         self.encryption.plain += opened.encryption.plain;
         let header = Header::load(&opened.state).map_err(|error| error.to_string())?;
-        let home = homes.values().find(|home| *home.account.name == *header.account).cloned();
-        let home = home.ok_or_else(|| format!("account {:?} has no JetStream", header.account))?;
+        let home = homes.find(&header.account);
+        let home = home.ok_or_else(|| format!("account {:?} is not to be found", header.account))?;
         let parts = Parts {
             lane,
             domain: node.settings().domain.clone(),

@@ -246,6 +246,23 @@ impl Operators {
         self.table.lock().meant.clone()
     }
 
+    /// What an account means that has something to be recovered. Blocks when it was not looked up yet.
+    pub(crate) fn meaning(&self, key: &str) -> Option<options::Account> {
+        if !self.knows(key)
+            && let Err(why) = self.look_up(key)
+        {
+            self.log(Level::Warning, format_args!("Account fetch failed: {key}: {why}"));
+        }
+        self.meant_by(key)
+    }
+
+    /// Gives all known accounts what they are to have from the server: those that were there before it had it.
+    pub(crate) fn welcome_all(&self, inner: &Inner) {
+        for meant in self.meant() {
+            welcome(inner, &meant);
+        }
+    }
+
     /// What an account means, if it is known.
     pub(crate) fn meant_by(&self, key: &str) -> Option<options::Account> {
         let table = self.table.lock();
