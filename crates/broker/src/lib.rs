@@ -19,6 +19,7 @@ pub mod client;
 pub mod close;
 pub mod connection;
 mod delivery;
+mod denied;
 pub mod importing;
 pub mod interest;
 pub mod latency;

@@ -12,10 +12,13 @@ use sonata_subject::is_literal;
 use crate::account::Account;
 use crate::connection::Connection;
 use crate::delivery::{Run, Span};
+use crate::denied::{Denied, denied};
 use crate::importing::lines;
+use crate::links::StreamImport;
 use crate::route::Receiver;
 use crate::service::{Outbox, Outgoing};
 use crate::shared::Shared;
+use crate::subscription::Subscription;
 use crate::worker::Worker;
 
 /// Where traces go; set by a client.
@@ -97,7 +100,7 @@ pub enum Event {
         name: Box<str>,
         /// Its account, if it is not the publisher's.
         account: Option<Arc<str>>,
-        /// What it is subscribed to.
+        /// What it is subscribed to, in the account that the message came from.
         subscription: Box<[u8]>,
         /// Its queue group.
         queue: Option<Box<[u8]>>,
@@ -252,25 +255,84 @@ impl Trace {
     }
 }
 
+impl Trace {
+    /// It did not come to somebody who may not receive it.
+    fn note_denied(&mut self, denied: &Denied) {
+        let mut is_told = true;
+        if let Some((import, local)) = &denied.import {
+            let account = denied.subscription.connection().profile().account;
+            self.events.push(Event::StreamExport { account: account.unwrap_or_default(), to: local.clone() });
+            is_told = import.allow_trace;
+        }
+        if is_told {
+            let import = denied.import.as_ref().map(|(import, _)| import);
+            let error = "Not delivered because subscription denies this subject";
+            self.note_egress(&denied.subscription, import, Some(error));
+        }
+    }
+
+    fn note_egress(
+        &mut self,
+        subscription: &Subscription,
+        import: Option<&Arc<StreamImport>>,
+        error: Option<&'static str>,
+    ) {
+        let connection = subscription.connection();
+        let subscribed = subscription.subject();
+        // Who hears through an import is told of by what it listens to over there.
+        let over_there = import.and_then(|import| import.subjects.wanted(subscribed));
+        let profile = connection.profile();
+        self.events.push(Event::Egress {
+            client: connection.id(),
+            name: profile.name,
+            account: profile.account.filter(|account| account != self.account.name()),
+            subscription: over_there.map_or_else(|| subscribed.into(), Vec::into_boxed_slice),
+            queue: subscription.queue().map(Box::from),
+            error,
+        });
+    }
+}
+
 impl Run<'_> {
     /// Delivers one message, if it is to be delivered, and notes what became of it. True when somebody got it, or would
     /// have.
     pub(crate) fn deliver_traced(&self, worker: &mut Worker, span: &Span, scratch: &[u8]) -> bool {
         let Some(mut trace) = worker.msgtrace.take() else { return false };
         let mut delivered = false;
+        let (queued, plain): (Vec<_>, Vec<_>) = denied(self.account, self.route.mapped_subject())
+            .into_iter()
+            .partition(|denied| denied.subscription.queue().is_some());
+        plain.iter().for_each(|denied| trace.note_denied(denied));
         for receiver in self.route.plain_by_connection().flatten() {
             delivered |= self.deliver_one_traced(worker, receiver, span, scratch, &mut trace);
         }
         for group in self.route.queues() {
-            let start = worker.random_below(group.len());
-            let (late, early) = group.split_at(start);
+            let name = group.first().and_then(|member| member.subscription.queue());
+            let of_group = queued.iter().filter(|denied| denied.subscription.queue() == name);
+            let members: Vec<Member<'_>> =
+                of_group.map(Member::Denied).chain(group.iter().map(Member::Receiver)).collect();
+            let (late, early) = members.split_at(worker.random_below(members.len()));
             for member in early.iter().chain(late) {
-                if self.deliver_one_traced(worker, member, span, scratch, &mut trace) {
+                let taken = match member {
+                    Member::Receiver(member) => {
+                        self.deliver_one_traced(worker, member, span, scratch, &mut trace)
+                    }
+                    Member::Denied(denied) => {
+                        trace.note_denied(denied);
+                        false
+                    }
+                };
+                if taken {
                     delivered = true;
                     break;
                 }
             }
         }
+        let is_group = |denied: &&Denied| {
+            let mut groups = self.route.queues().iter().filter_map(|group| group.first());
+            groups.any(|member| member.subscription.queue() == denied.subscription.queue())
+        };
+        queued.iter().filter(|denied| !is_group(denied)).for_each(|denied| trace.note_denied(denied));
         self.remove_ended(worker);
         for leg in self.route.services() {
             let text = if span.scratch { scratch } else { self.input };
@@ -344,19 +406,16 @@ impl Run<'_> {
                 (!taken).then_some("Not delivered because fast producer not stalled and consumer is slow");
         }
         if is_told {
-            let profile = connection.profile();
-            let account = profile.account.filter(|account| account != trace.account.name());
-            trace.events.push(Event::Egress {
-                client: connection.id(),
-                name: profile.name,
-                account,
-                subscription: subscription.subject().into(),
-                queue: subscription.queue().map(Box::from),
-                error,
-            });
+            trace.note_egress(subscription, receiver.import(), error);
         }
         taken
     }
+}
+
+/// A member of a queue group, in the order in which they are tried.
+enum Member<'a> {
+    Receiver(&'a Receiver),
+    Denied(&'a Denied),
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub(crate) fn pretty(value: &impl Serialize, indent: &[u8]) -> Vec<u8> {
 }
 
 /// Writes a value on one line without blanks.
-pub(crate) fn compact(value: &impl Serialize) -> Vec<u8> {
+pub fn compact(value: &impl Serialize) -> Vec<u8> {
     write(value, Dialect(CompactFormatter))
 }
 

@@ -17,7 +17,7 @@ pub mod healthz;
 pub mod index;
 pub mod ipqueuesz;
 pub mod jetstream;
-mod json;
+pub mod json;
 pub mod jsz;
 pub mod leafz;
 pub mod metrics;

@@ -92,7 +92,7 @@ impl Introduce for Introducer {
                 },
                 events: steps.map(|(r#type, what)| TracedEvent { r#type, ts, what }).collect(),
             };
-            serde_json::to_vec(&report).unwrap_or_default()
+            sonata_monitor::json::compact(&report)
         };
         let payload = match inner.system.get() {
             Some(system) => system.stamped(&inner, |stamp| encode(stamp.server())),
