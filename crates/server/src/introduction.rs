@@ -16,6 +16,7 @@ use sonata_monitor::system::server_info::ServerInfo;
 
 use crate::clock::Clock;
 use crate::inner::Inner;
+use crate::system::{ACCEPT_ENCODING, Encoding};
 use crate::view;
 
 /// Writes introductions in the name of one server.
@@ -100,7 +101,10 @@ impl Introduce for Introducer {
                 view::identity(&inner).at(0, sonata_monitor::text::Timestamp(inner.clock.now_unix_ns())),
             ),
         };
-        (Vec::new(), payload)
+        let accepted = trace.headers.iter().find(|(name, _)| name == ACCEPT_ENCODING);
+        let accepted = accepted.and_then(|(_, values)| values.first());
+        let encoding = Encoding::of(accepted.map(String::as_str).unwrap_or_default());
+        (encoding.headers().to_vec(), encoding.encode(payload))
     }
 
     fn measured(&self, tracking: &Tracking, outcome: &Outcome) -> String {

@@ -92,18 +92,42 @@ fn what_is_compressed_says_the_same() {
     let subject = Subject::sonata(CONFIG);
     let mut system = Asking::connect(&subject, "s");
     let plain = system.ask("$SYS.REQ.SERVER.PING.CONNZ", "").unwrap();
-    for (accepted, told) in [("gzip", "gzip"), ("s2", "snappy"), ("br", "identity")] {
+    for (accepted, told) in ENCODINGS {
         let (headers, body) = system
             .ask_with("$SYS.REQ.SERVER.PING.CONNZ", &format!("Accept-Encoding: {accepted}"), "")
             .unwrap();
         assert!(headers.contains(&format!("Content-Encoding: {told}\r\n")), "{headers}");
-        let mut text = String::new();
-        match told {
-            "gzip" => flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text).map(|_| ()).unwrap(),
-            "snappy" => minlz::Reader::new(&body[..]).read_to_string(&mut text).map(|_| ()).unwrap(),
-            _ => text = String::from_utf8(body).unwrap(),
+        assert_eq!(shape::of(&unpacked(told, body)), shape::of(&plain), "{told}");
+    }
+}
+
+/// What is asked for, and what is told of the answer.
+const ENCODINGS: [(&str, &str); 3] = [("gzip", "gzip"), ("s2", "snappy"), ("br", "identity")];
+
+fn unpacked(encoding: &str, body: Vec<u8>) -> String {
+    let mut text = String::new();
+    match encoding {
+        "gzip" => flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text).map(|_| ()).unwrap(),
+        "snappy" => minlz::Reader::new(&body[..]).read_to_string(&mut text).map(|_| ()).unwrap(),
+        _ => text = String::from_utf8(body).unwrap(),
+    }
+    text
+}
+
+/// So is what becomes of a traced message.
+#[test]
+fn a_trace_is_compressed_when_asked() {
+    for subject in [Subject::reference(CONFIG), Some(Subject::sonata(CONFIG))].into_iter().flatten() {
+        let mut client = Asking::connect(&subject, "a");
+        client.client.run("SUB foo 5\n");
+        for (accepted, told) in ENCODINGS {
+            let header = format!("Nats-Trace-Dest: answers\nAccept-Encoding: {accepted}");
+            let (headers, body) = client.ask_with("foo", &header, "").unwrap();
+            assert_eq!(headers, format!("NATS/1.0\r\nContent-Encoding: {told}\r\n\r\n"));
+            let trace: serde_json::Value = serde_json::from_str(&unpacked(told, body)).unwrap();
+            assert_eq!(trace["request"]["header"]["Accept-Encoding"][0], accepted);
+            assert_eq!(trace["events"][1]["sub"], "foo");
         }
-        assert_eq!(shape::of(&text), shape::of(&plain), "{told}");
     }
 }
 

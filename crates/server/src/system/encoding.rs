@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 /// The header by which a request says what it understands; its case counts, as in the original.
-const ACCEPT_ENCODING: &str = "Accept-Encoding:";
+pub(crate) const ACCEPT_ENCODING: &str = "Accept-Encoding";
 
 /// What a stream of Snappy frames begins with.
 const SNAPPY_STREAM: &[u8] = b"\xff\x06\x00\x00sNaPpY";
@@ -19,7 +19,7 @@ const SNAPPY_PLAIN: u8 = 1;
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     /// Plainly: nobody asked for anything else.
     Plain,
     /// Plainly, and saying so: something else was asked for that there is not.
@@ -34,8 +34,13 @@ impl Encoding {
     /// What a request asks for.
     pub(super) fn accepted(headers: &[u8]) -> Self {
         let text = String::from_utf8_lossy(headers);
-        let accepted = text.split("\r\n").find_map(|line| line.strip_prefix(ACCEPT_ENCODING));
-        match accepted.map(str::trim).unwrap_or_default().to_ascii_lowercase() {
+        let value = |line: &'_ str| line.strip_prefix(ACCEPT_ENCODING)?.strip_prefix(':').map(str::to_owned);
+        Self::of(&text.split("\r\n").find_map(value).unwrap_or_default())
+    }
+
+    /// What a value of that header asks for.
+    pub(crate) fn of(accepted: &str) -> Self {
+        match accepted.trim().to_ascii_lowercase() {
             none if none.is_empty() => Self::Plain,
             some if some.contains("snappy") || some.contains("s2") => Self::Snappy,
             some if some.contains("gzip") => Self::Gzip,
@@ -44,7 +49,7 @@ impl Encoding {
     }
 
     /// The headers of an answer; empty for none.
-    pub(super) fn headers(self) -> &'static [u8] {
+    pub(crate) fn headers(self) -> &'static [u8] {
         match self {
             Self::Plain => b"",
             Self::Identity => b"NATS/1.0\r\nContent-Encoding: identity\r\n\r\n",
@@ -54,7 +59,7 @@ impl Encoding {
     }
 
     /// The answer as it is written.
-    pub(super) fn encode(self, body: Vec<u8>) -> Vec<u8> {
+    pub(crate) fn encode(self, body: Vec<u8>) -> Vec<u8> {
         match self {
             Self::Plain | Self::Identity => body,
             Self::Gzip => gzip(&body),

@@ -30,7 +30,7 @@ use sonata_monitor::ipqueuesz::QueueLength;
 use sonata_monitor::system::request::Stamp;
 use sonata_monitor::text::Timestamp;
 
-pub(crate) use self::encoding::snappy;
+pub(crate) use self::encoding::{ACCEPT_ENCODING, Encoding, snappy};
 use self::events::Events;
 use self::requests::Requests;
 use crate::inner::Inner;

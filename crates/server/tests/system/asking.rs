@@ -31,9 +31,9 @@ impl Asking {
         (!headers.starts_with("NATS/1.0 503")).then(|| String::from_utf8(body).unwrap())
     }
 
-    /// Asks with a header line; headers and body of the answer.
+    /// Asks with header lines; headers and body of the answer.
     pub(crate) fn ask_with(&mut self, subject: &str, header: &str, body: &str) -> Option<(String, Vec<u8>)> {
-        let headers = format!("NATS/1.0\r\n{header}\r\n\r\n").len();
+        let headers = format!("NATS/1.0\n{header}\n\n").replace('\n', "\r\n").len();
         let total = headers + body.len();
         self.client
             .send(&format!("HPUB {subject} answers {headers} {total}\nNATS/1.0\n{header}\n\n{body}\n"));
