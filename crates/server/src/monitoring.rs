@@ -28,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::inner::{Inner, Stage};
 use crate::listener;
+use crate::ocsp::REJECTED;
 use crate::server::StartError;
 use crate::tls::TlsError;
 use crate::view::View;
@@ -175,7 +176,15 @@ impl Monitor {
         let Some(setup) = self.inner.tls.load_full() else { return };
         let handshake = TlsAcceptor::from(setup.monitoring_config()).accept(stream);
         match tokio::time::timeout(setup.timeout, handshake).await {
-            Ok(Ok(stream)) => self.converse(stream).await,
+            Ok(Ok(stream)) => {
+                if let Some(check) = &setup.peer_check {
+                    let presented = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+                    if !check.admits(&self.inner, &presented).await {
+                        return self.log_handshake(&io::Error::other(REJECTED));
+                    }
+                }
+                self.converse(stream).await;
+            }
             Ok(Err(error)) => self.log_handshake(&error),
             Err(timeout) => self.log_handshake(&timeout),
         }

@@ -159,9 +159,14 @@ impl TlsSetup {
             None => None,
         };
         let certificates = Arc::new(Certificates(presented));
+        let config = Arc::new(builder.with_cert_resolver(certificates.clone()));
+        let monitoring = match peer_check {
+            Some(_) => config.clone(),
+            None => Arc::new(monitoring.with_cert_resolver(certificates)),
+        };
         Ok(Self {
-            config: Arc::new(builder.with_cert_resolver(certificates.clone())),
-            monitoring: Arc::new(monitoring.with_cert_resolver(certificates)),
+            config,
+            monitoring,
             pinned,
             rate: tls
                 .connection_rate_limit
@@ -183,7 +188,8 @@ impl TlsSetup {
         Ok(session)
     }
 
-    /// The same for HTTPS monitoring, which asks nobody for a certificate, as in the original.
+    /// The same for HTTPS monitoring, which asks nobody for a certificate unless those are checked with their authorities,
+    /// as in the original.
     pub(crate) fn monitoring_config(&self) -> Arc<ServerConfig> {
         self.monitoring.clone()
     }

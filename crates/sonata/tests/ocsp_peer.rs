@@ -19,7 +19,7 @@ use support::folder::Folder;
 use support::now_s;
 use support::process::{Process, SONATA, programs};
 use support::responder::Responder;
-use support::secure::Secure;
+use support::secure::{Secure, https_get};
 
 /// A root with a responder, a server that trusts the root, and two clients from an authority below it.
 struct World {
@@ -480,6 +480,31 @@ fn the_system_account_hears_who_is_sent_away_and_why() {
         heard.push(events);
     }
     assert!(heard.windows(2).all(|pair| pair[0] == pair[1]), "{heard:#?}");
+}
+
+/// Whoever looks at the server over TLS is checked like its clients.
+#[test]
+fn monitoring_over_tls_asks_about_certificates_too() {
+    for program in programs() {
+        let world = World::new();
+        world.says(State::Good, -10, Some(100));
+        let conf = world.write_config(ON, "");
+        let text = std::fs::read_to_string(&conf).unwrap().replace("\nhttp:", "\nhttps:");
+        std::fs::write(&conf, text).unwrap();
+        let process = Process::start(&program, &["-D", "-c", conf.to_str().unwrap()]);
+        let port =
+            process.wait_for("Starting https monitor on ").rsplit(':').next().unwrap().parse().unwrap();
+        process.port();
+        let get = |who: Option<&Issued>| {
+            let chain = who.map(|who| [&who.der[..], &world.middle.der[..]]);
+            let identity = who.zip(chain.as_ref()).map(|(who, chain)| (&chain[..], &who.key));
+            https_get(port, &world.root.der, identity, "/healthz")
+        };
+        assert!(get(Some(&world.client)).is_ok(), "{program:?}");
+        assert!(get(None).is_err(), "{program:?}");
+        world.says(State::Revoked, -10, Some(100));
+        assert!(get(Some(&world.other)).is_err(), "{program:?}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A client over TLS, which remembers what the server stapled.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
@@ -45,27 +45,7 @@ impl Secure {
         if !info.starts_with("INFO ") {
             return Err(format!("no INFO: {info:?}"));
         }
-        let staple = Arc::new(Mutex::new(Vec::new()));
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from(root.to_vec())).unwrap();
-        let ordinary = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone()).build();
-        let verifier = Arc::new(Remembering { ordinary: ordinary.unwrap(), staple: staple.clone() });
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(verifier);
-        let config = match identity {
-            Some((chain, key)) => {
-                let chain = chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
-                let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-                builder.with_client_auth_cert(chain, key).unwrap()
-            }
-            None => builder.with_no_client_auth(),
-        };
-        let name = ServerName::try_from("localhost").unwrap();
-        let session = ClientConnection::new(config.into(), name).unwrap();
+        let (session, staple) = session(root, identity, versions);
         let stream = StreamOwned::new(session, plain.into_inner());
         let mut secure = Self { reader: BufReader::new(stream), staple: Vec::new() };
         secure.try_send(&format!("CONNECT {connect}\r\nPING\r\n"))?;
@@ -100,6 +80,54 @@ impl Secure {
     pub(crate) fn line(&mut self) -> String {
         self.try_line().unwrap()
     }
+}
+
+/// A client's side of a handshake with `localhost`, and where the staple will be.
+fn session(
+    root: &[u8],
+    identity: Option<Identity<'_>>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> (ClientConnection, Arc<Mutex<Vec<u8>>>) {
+    let staple = Arc::new(Mutex::new(Vec::new()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(root.to_vec())).unwrap();
+    let ordinary = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone()).build();
+    let verifier = Arc::new(Remembering { ordinary: ordinary.unwrap(), staple: staple.clone() });
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let config = match identity {
+        Some((chain, key)) => {
+            let chain = chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
+            let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let name = ServerName::try_from("localhost").unwrap();
+    let session = ClientConnection::new(config.into(), name).unwrap();
+    (session, staple)
+}
+
+/// The answer of monitoring over TLS, or why there is none.
+pub(crate) fn https_get(
+    port: u16,
+    root: &[u8],
+    identity: Option<Identity<'_>>,
+    path: &str,
+) -> Result<String, String> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (session, _) = session(root, identity, &[&rustls::version::TLS13]);
+    let mut stream = StreamOwned::new(session, stream);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(|error| error.to_string())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(|error| error.to_string())?;
+    if answer.starts_with("HTTP/1.1 200") { Ok(answer) } else { Err(answer) }
 }
 
 /// Verifies as usual, and keeps the stapled response, which it leaves to the test to judge.
