@@ -269,10 +269,11 @@ impl Operators {
         table.find(key).map(|place| table.meant[place].clone())
     }
 
-    /// What an account calls itself, if it was looked up.
+    /// What an account calls itself, if it was looked up and has a name.
     pub(crate) fn name_tag(&self, key: &str) -> Option<String> {
         let known = self.known.read();
-        known.get(key).map(|known| known.account.claims.data.name.clone())
+        let name = known.get(key).map(|known| known.account.claims.data.name.clone());
+        name.filter(|name| !name.is_empty())
     }
 
     /// Now and then: imports whose activation is over end.
