@@ -23,6 +23,11 @@ impl Secret {
         *self.0 == *other.0
     }
 
+    /// The text, for whom the configuration trusts with it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
     /// Whether there is nothing to hide.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -112,6 +112,18 @@ impl Permissions {
         Ok(Self { rules, publish, subscribe })
     }
 
+    /// The same, or no restrictions, without leave to publish to one more subject.
+    pub fn with_publish_denied(permissions: Option<&Self>, subject: &str) -> Self {
+        let mut permissions = permissions.cloned().unwrap_or_else(|| Self {
+            rules: PermissionRules::default(),
+            publish: Access::default(),
+            subscribe: Access::default(),
+        });
+        permissions.rules.publish.get_or_insert_default().deny.push(subject.into());
+        permissions.publish.deny.insert(subject.as_bytes(), None);
+        permissions
+    }
+
     /// The rules, with defaults filled in.
     pub fn rules(&self) -> &PermissionRules {
         &self.rules

@@ -6,7 +6,6 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -19,15 +18,20 @@ use sonata_jwt::validation::Validate;
 use sonata_jwt::window::{self, Window};
 use sonata_jwt::{source, template, token};
 
+use crate::callout::{Caller, Question, Said, shielding};
+use crate::check::Check;
 use crate::connection_type::{ConnectionType, ConnectionTypes};
 use crate::nkey;
 use crate::permission::{PermissionRules, Permissions, ResponsePermission, SubjectAccess};
-use crate::user::{Check, Credentials, Identity, Name, Reason};
+use crate::user::{Credentials, Identity, Name, Reason};
 
 /// Decides on clients that come with a token. A server with operators has one, and nobody gets in without it.
 pub trait TokenJudge: fmt::Debug + Send + Sync {
     /// Decides who a client is; `proxy` is the key of the trusted proxy that it came through.
     fn judge(&self, credentials: &Credentials<'_>, proxy: Option<Arc<str>>) -> Check;
+
+    /// Decides whether somebody stays whom the service of an account has let in.
+    fn confirm(&self, said: &Said) -> Check;
 }
 
 /// Whose word counts.
@@ -78,6 +82,8 @@ pub struct TokenGrant {
     pub expires_ns: Option<u64>,
     /// It is the account's time that is over then, not the user's.
     pub is_account_expiry: bool,
+    /// By whose word the user is here, if a service has let it in.
+    pub said: Option<Said>,
 }
 
 /// An account whose token was verified and is from somebody trusted.
@@ -98,17 +104,29 @@ impl KnownAccount {
         let default_permissions = compile(&claims.nats.default_permissions)?;
         Ok(Self { claims, default_permissions })
     }
+
+    pub(crate) fn default_permissions(&self) -> Option<&Arc<Permissions>> {
+        self.default_permissions.as_ref()
+    }
+}
+
+/// What follows for a user with a good token.
+#[derive(Debug)]
+pub enum Admission {
+    /// It may come in.
+    Granted(Identity),
+    /// The service of its account decides.
+    Asked(Box<Question>),
 }
 
 /// A user as far as the token alone shows. Holds all that the rest of the checks needs.
 pub struct Presented {
     claims: Claims<User>,
-    token: String,
-    signature: String,
     nonce: String,
-    source: Option<IpAddr>,
-    connection_type: ConnectionType,
-    proxy: Option<Arc<str>>,
+    /// Who shows it, and with the token.
+    caller: Caller,
+    /// Somebody who is in already.
+    is_in: bool,
 }
 
 impl Presented {
@@ -140,15 +158,13 @@ impl Presented {
         if trust.pinned.as_ref().is_some_and(|pinned| !pinned.contains(claims.account())) {
             return Err(Reason::AccountNotPinned);
         }
-        Ok(Self {
-            token: token.into(),
-            signature: credentials.sig.into(),
-            nonce: credentials.nonce.into(),
-            source: credentials.source,
-            connection_type: credentials.connection_type,
-            proxy,
-            claims,
-        })
+        let caller = Caller::of(credentials, proxy).with_token(
+            token.into(),
+            &claims.data.subject,
+            &claims.data.name,
+            &claims.nats.meta.tags,
+        );
+        Ok(Self { nonce: credentials.nonce.into(), caller, claims, is_in: credentials.is_in })
     }
 
     /// The key of the account that the user belongs to.
@@ -166,30 +182,12 @@ impl Presented {
         trust: &Trust,
         now: Moment,
         local: &TimeZone,
-    ) -> Result<Identity, Reason> {
+    ) -> Result<Admission, Reason> {
         let claims = &account.claims;
-        if !trust.operators.contains(&claims.data.issuer) {
-            return Err(Reason::AccountNotTrusted);
-        }
-        let strict = trust.strict.contains(&claims.data.issuer);
-        match claims.signer(&self.claims.data.issuer, strict) {
-            Signer::Plain => {}
-            Signer::Unknown => return Err(Reason::SignerUnknown),
-            Signer::Scoped(scope) => {
-                if !self.claims.nats.has_no_limits() {
-                    return Err(Reason::ScopedUserHasLimits);
-                }
-                let permissions = template::expand(&scope.template.permissions, &self.claims, claims)
-                    .map_err(|_| Reason::TemplateInvalid)?;
-                self.claims.nats.limits = UserLimits { permissions, ..scope.template.clone() };
-                if self.claims.nats.limits.proxy_required && self.proxy.is_none() {
-                    return Err(Reason::ProxyRequired);
-                }
-            }
-        }
-        let external = &claims.nats.authorization;
-        if external.is_on() && !external.auth_users.contains(&self.claims.data.subject) {
-            return Err(Reason::CalloutNeeded);
+        settle_scope(&mut self.claims, claims, trust)?;
+        let standing = &self.caller.standing;
+        if self.claims.nats.limits.proxy_required && standing.proxy.is_none() {
+            return Err(Reason::ProxyRequired);
         }
         let limits = &self.claims.nats.limits;
         if claims.data.expires > 0 && claims.data.expires <= now.unix() {
@@ -198,7 +196,7 @@ impl Presented {
         if limits.bearer && claims.nats.limits.account.disallow_bearer {
             return Err(Reason::BearerNotAllowed);
         }
-        if !connection_types(&limits.allowed_connection_types)?.allow(self.connection_type) {
+        if !connection_types(&limits.allowed_connection_types)?.allow(standing.connection_type) {
             return Err(Reason::ConnectionTypeNotAllowed);
         }
         if !limits.bearer {
@@ -207,7 +205,7 @@ impl Presented {
         if claims.has_revoked(&self.claims) {
             return Err(Reason::TokenRevoked);
         }
-        if !source::is_allowed(&limits.sources, self.source) {
+        if !source::is_allowed(&limits.sources, standing.source) {
             return Err(Reason::SourceNotAllowed);
         }
         let timestamp = Timestamp::from_nanosecond(now.unix_ns.into()).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -215,15 +213,33 @@ impl Presented {
         if window == Window::Closed {
             return Err(Reason::TimeNotAllowed);
         }
-        let permissions = compile(&limits.permissions)?.or_else(|| account.default_permissions.clone());
-        let expiry = Expiry::of(&self.claims, claims, window, now);
-        Ok(Identity {
+        let external = &claims.nats.authorization;
+        let is_own = external.auth_users.contains(&self.claims.data.subject);
+        // Who came before there was a service stays, as in the reference.
+        if external.is_on() && !is_own && !self.is_in {
+            let own = claims.data.subject.as_str();
+            return Ok(Admission::Asked(Box::new(Question {
+                account: own.into(),
+                subject: own.into(),
+                xkey: Some(external.xkey.clone()).filter(|xkey| !xkey.is_empty()),
+                caller: self.caller,
+                own_account: Some(own.into()),
+                delegation: None,
+            })));
+        }
+        let mut permissions = compile(&limits.permissions)?.or_else(|| account.default_permissions.clone());
+        if external.is_on() {
+            permissions = Some(shielding(permissions.as_deref()));
+        }
+        let expiry = Expiry::of(&self.claims, Some(claims), window, now);
+        let Caller { connect, standing, .. } = self.caller;
+        Ok(Admission::Granted(Identity {
             user: Name::Nkey(self.claims.data.subject.clone()),
             account: Some(claims.data.subject.as_str().into()),
             permissions,
-            proxy: self.proxy,
+            proxy: standing.proxy,
             token: Some(Arc::new(TokenGrant {
-                token: if limits.bearer { String::new() } else { self.token },
+                token: if limits.bearer { String::new() } else { connect.jwt },
                 subscriptions_max: limit(limits.limits.subs),
                 payload_bytes_max: limit(limits.limits.payload),
                 expires_ns: expiry.as_ref().map(|expiry| expiry.at_ns),
@@ -231,15 +247,17 @@ impl Presented {
                 issuer: self.claims.data.issuer,
                 name: self.claims.data.name,
                 tags: self.claims.nats.meta.tags,
+                said: None,
             })),
-        })
+        }))
     }
 
     fn check_signature(&self) -> Result<(), Reason> {
-        if self.signature.is_empty() {
+        let signature = &self.caller.connect.sig;
+        if signature.is_empty() {
             return Err(Reason::SignatureMissing);
         }
-        let signed = nkey::verify(&self.claims.data.subject, &self.nonce, &self.signature);
+        let signed = nkey::verify(&self.claims.data.subject, &self.nonce, signature);
         if signed { Ok(()) } else { Err(Reason::SignatureWrong) }
     }
 }
@@ -251,28 +269,56 @@ impl fmt::Debug for Presented {
     }
 }
 
+/// Finds the key that has signed a user's token. With a scope, that says what the user may do, and the token must not.
+pub(crate) fn settle_scope(
+    user: &mut Claims<User>,
+    account: &Claims<Account>,
+    trust: &Trust,
+) -> Result<(), Reason> {
+    if !trust.operators.contains(&account.data.issuer) {
+        return Err(Reason::AccountNotTrusted);
+    }
+    let strict = trust.strict.contains(&account.data.issuer);
+    match account.signer(&user.data.issuer, strict) {
+        Signer::Plain => Ok(()),
+        Signer::Unknown => Err(Reason::SignerUnknown),
+        Signer::Scoped(_) if !user.nats.has_no_limits() => Err(Reason::ScopedUserHasLimits),
+        Signer::Scoped(scope) => {
+            let permissions = template::expand(&scope.template.permissions, user, account)
+                .map_err(|_| Reason::TemplateInvalid)?;
+            user.nats.limits = UserLimits { permissions, ..scope.template.clone() };
+            Ok(())
+        }
+    }
+}
+
 /// When a user must go.
-struct Expiry {
-    at_ns: u64,
-    is_account: bool,
+pub(crate) struct Expiry {
+    pub(crate) at_ns: u64,
+    pub(crate) is_account: bool,
 }
 
 impl Expiry {
     /// The first of: the user's time, the account's, and the end of the hours of the day.
-    fn of(user: &Claims<User>, account: &Claims<Account>, window: Window, now: Moment) -> Option<Self> {
+    pub(crate) fn of(
+        user: &Claims<User>,
+        account: Option<&Claims<Account>>,
+        window: Window,
+        now: Moment,
+    ) -> Option<Self> {
         let after = |seconds: i64| {
             let left_ns = i128::from(seconds) * 1_000_000_000 - i128::from(now.unix_ns);
             now.clock_ns.saturating_add(u64::try_from(left_ns.max(0)).unwrap_or(u64::MAX))
         };
         let said = |expires: i64| (expires > 0).then(|| after(expires));
+        let account_expires = account.map_or(0, |account| account.data.expires);
         let closes = match window {
             Window::Open(left) => {
                 Some(now.clock_ns.saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)))
             }
             Window::Always | Window::Closed => None,
         };
-        let candidates =
-            [(said(user.data.expires), false), (closes, false), (said(account.data.expires), true)];
+        let candidates = [(said(user.data.expires), false), (closes, false), (said(account_expires), true)];
         candidates
             .into_iter()
             .filter_map(|(at_ns, is_account)| Some(Self { at_ns: at_ns?, is_account }))
@@ -286,7 +332,7 @@ fn limit(value: i64) -> Option<usize> {
 }
 
 /// Names that nobody here knows are passed over, unless there is no other.
-fn connection_types(names: &[String]) -> Result<ConnectionTypes, Reason> {
+pub(crate) fn connection_types(names: &[String]) -> Result<ConnectionTypes, Reason> {
     let known: Vec<ConnectionType> = names.iter().filter_map(|name| name.parse().ok()).collect();
     if known.is_empty() && !names.is_empty() {
         return Err(Reason::ConnectionTypeNotAllowed);
@@ -295,7 +341,7 @@ fn connection_types(names: &[String]) -> Result<ConnectionTypes, Reason> {
 }
 
 /// None where nothing is restricted.
-fn compile(permissions: &claimed::Permissions) -> Result<Option<Arc<Permissions>>, Reason> {
+pub(crate) fn compile(permissions: &claimed::Permissions) -> Result<Option<Arc<Permissions>>, Reason> {
     if permissions.is_empty() {
         return Ok(None);
     }

@@ -4,7 +4,8 @@
 //! what a client presented and answers with an [`Identity`] or a [`Reason`]. Ways of proof, in order: a trusted
 //! proxy's signature (which only adds to the others), nkey and signature, a certificate mapped to a user, user and
 //! password, and the single token or user of servers without a table. Where operators are trusted there is one way
-//! only: a user's token, of which a [`TokenJudge`] decides.
+//! only: a user's token, of which a [`TokenJudge`] decides. Where a service is configured ([`Delegation`]) it has the
+//! last word.
 //!
 //! A leaf node listener with users of its own is another `Users`.
 
@@ -13,11 +14,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::callout::{Caller, Callout, Delegation, Said};
 use crate::certificate::{Candidate, PeerCertificate};
+use crate::check::{Check, Outcome, SlowCheck};
 use crate::connection_type::{ConnectionType, ConnectionTypes};
 use crate::distinguished_name::DistinguishedName;
 use crate::nkey;
-use crate::password::{Comparison, Secret, SlowComparison};
+use crate::password::{Comparison, Secret};
 use crate::permission::Permissions;
 use crate::token::{TokenGrant, TokenJudge};
 
@@ -42,6 +45,8 @@ pub struct UsersConfig {
     pub proxy_required: bool,
     /// Who decides on tokens; none where no operator is trusted.
     pub judge: Option<Arc<dyn TokenJudge>>,
+    /// The service that decides on users, and how it is asked; none where an operator is trusted.
+    pub callout: Option<(Arc<Delegation>, Arc<dyn Callout>)>,
 }
 
 /// A user with a name.
@@ -120,6 +125,25 @@ pub struct Credentials<'a> {
     pub connection_type: ConnectionType,
     /// Where from; none from within the process.
     pub source: Option<IpAddr>,
+    /// What is no proof of anything.
+    pub client: ClientFacts<'a>,
+    /// The client is in already and only its right to stay is in question: no service is asked about it.
+    pub is_in: bool,
+}
+
+/// What is known of a client, and what it says of itself in CONNECT.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct ClientFacts<'a> {
+    /// The number of the connection.
+    pub id: u64,
+    /// Name of the connection.
+    pub name: &'a str,
+    /// Library language.
+    pub lang: &'a str,
+    /// Library version.
+    pub version: &'a str,
+    /// Protocol version.
+    pub protocol: i64,
 }
 
 /// The table of users of a server, and the other ways in.
@@ -136,6 +160,7 @@ pub struct Users {
     trusted_proxies: Vec<Arc<str>>,
     proxy_required: bool,
     judge: Option<Arc<dyn TokenJudge>>,
+    callout: Option<(Arc<Delegation>, Arc<dyn Callout>)>,
     /// A bcrypt hash to compare with when there is no such user, so that the time taken does not tell.
     decoy: Option<Secret>,
 }
@@ -144,70 +169,6 @@ pub struct Users {
 struct User {
     password: Secret,
     grant: Grant,
-}
-
-/// An answer, or the work that leads to one.
-#[derive(Debug)]
-pub enum Check {
-    /// The answer.
-    Decided(Outcome),
-    /// Milliseconds of work; see [`SlowCheck::run`].
-    Slow(SlowCheck),
-}
-
-/// The answer to what a client presented.
-#[derive(Debug)]
-pub enum Outcome {
-    /// It may come in.
-    Granted(Identity),
-    /// It may not.
-    Refused(Reason),
-}
-
-/// Work that leads to an outcome.
-pub struct SlowCheck(Work);
-
-enum Work {
-    /// A password is to be compared with its hash: a processor is busy for 60 ms or more.
-    Compare {
-        comparison: SlowComparison,
-        /// The outcome if the comparison succeeds.
-        outcome: Outcome,
-    },
-    /// Something is to be found: a disk or a network is waited for.
-    Find(Box<dyn FnOnce() -> Outcome + Send>),
-}
-
-impl SlowCheck {
-    /// A check that waits for a disk or a network, within a bound of its own.
-    pub fn find(find: impl FnOnce() -> Outcome + Send + 'static) -> Self {
-        Self(Work::Find(Box::new(find)))
-    }
-
-    /// Whether it waits rather than computes, so that many may do so at the same time.
-    pub fn waits(&self) -> bool {
-        matches!(self.0, Work::Find(_))
-    }
-
-    /// Does the work. Blocks, so run it on a bounded pool of threads.
-    pub fn run(self) -> Outcome {
-        match self.0 {
-            Work::Compare { comparison, outcome } => {
-                if comparison.run() {
-                    outcome
-                } else {
-                    Outcome::Refused(Reason::WrongPassword)
-                }
-            }
-            Work::Find(find) => find(),
-        }
-    }
-}
-
-impl fmt::Debug for SlowCheck {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SlowCheck").field("waits", &self.waits()).finish()
-    }
 }
 
 /// Who a client has proven to be.
@@ -316,8 +277,6 @@ pub enum Reason {
     ScopedUserHasLimits,
     /// What the signing key says cannot be filled in for this user.
     TemplateInvalid,
-    /// The account has its users decided on by a service, which this server cannot ask yet.
-    CalloutNeeded,
     /// The account's time is over.
     AccountExpired,
     /// The account's users must prove to have their keys.
@@ -328,6 +287,12 @@ pub enum Reason {
     SourceNotAllowed,
     /// The user may not come at this hour.
     TimeNotAllowed,
+    /// The service does not let the user in, or its answer is not one to be taken.
+    CalloutRefused,
+    /// The account that the user has without the service is full.
+    AccountFull,
+    /// The service did not answer in time, or could not be asked.
+    CalloutUnanswered,
 }
 
 impl Reason {
@@ -336,6 +301,7 @@ impl Reason {
         match self {
             Self::ProxyNotTrusted => "Proxy Not Trusted",
             Self::ProxyRequired => "Proxy Required",
+            Self::AccountFull => "Maximum Account Connections Exceeded",
             _ => "Authentication Failure",
         }
     }
@@ -365,12 +331,14 @@ impl fmt::Display for Reason {
             Self::SignerUnknown => "user JWT issuer is not known",
             Self::ScopedUserHasLimits => "scoped users require no permissions or limits set",
             Self::TemplateInvalid => "user JWT generated invalid permissions",
-            Self::CalloutNeeded => "the account needs auth callout, which is not supported yet",
             Self::AccountExpired => "account JWT has expired",
             Self::BearerNotAllowed => "account does not allow bearer tokens",
             Self::TokenRevoked => "user authentication revoked",
             Self::SourceNotAllowed => "bad source address",
             Self::TimeNotAllowed => "outside connect times",
+            Self::CalloutRefused => "refused by auth callout",
+            Self::AccountFull => "maximum account active connections exceeded",
+            Self::CalloutUnanswered => "no answer to auth callout",
         })
     }
 }
@@ -395,6 +363,7 @@ impl Users {
             trusted_proxies: config.trusted_proxies.into_iter().map(Arc::from).collect(),
             proxy_required: config.proxy_required,
             judge: config.judge,
+            callout: config.callout,
             decoy,
         }
     }
@@ -404,6 +373,7 @@ impl Users {
         let overridden = self.own_login(connection_type).is_some();
         overridden
             || self.judge.is_some()
+            || self.callout.is_some()
             || !self.named.is_empty()
             || !self.nkeys.is_empty()
             || self.login.single.is_some()
@@ -455,7 +425,64 @@ impl Users {
         if let Some(judge) = &self.judge {
             return judge.judge(credentials, proxy);
         }
-        match self.find(credentials) {
+        let found = self.find(credentials);
+        let consider = self.consider(credentials, &found, proxy.clone());
+        self.check_found(credentials, found, proxy).then(consider)
+    }
+
+    /// What follows from what the table says: that itself, or a question to the service.
+    fn consider(
+        &self,
+        credentials: &Credentials<'_>,
+        found: &Result<Found<'_>, Reason>,
+        proxy: Option<Arc<str>>,
+    ) -> impl FnOnce(Outcome) -> Check + Send + use<> {
+        let is_in = credentials.is_in;
+        let asked = self.callout.clone().map(|callout| {
+            let caller = Caller::of(credentials, proxy);
+            let caller = match found {
+                Ok(Found::NoAuthUser(name, _)) => {
+                    let user = self.named.get(name.authorized_user());
+                    caller.stand_in(name, user.map_or("", |user| user.password.expose()))
+                }
+                _ => caller,
+            };
+            (callout, self.claimed(credentials, found), caller)
+        });
+        move |outcome| match asked {
+            // Who stays is decided by the table alone; a service has its say when somebody comes.
+            Some(((delegation, _), ..)) if is_in => Check::Decided(delegation.shielded(outcome)),
+            Some(((delegation, callout), claimed, caller)) => {
+                delegation.decide(outcome, &claimed, caller, &callout)
+            }
+            None => Check::Decided(outcome),
+        }
+    }
+
+    /// The configured user whom a client claims to be.
+    fn claimed(&self, credentials: &Credentials<'_>, found: &Result<Found<'_>, Reason>) -> Name {
+        match found {
+            Ok(Found::Nkey(nkey, _)) => Name::Nkey((*nkey).into()),
+            Ok(Found::User(name, _)) => Name::User((*name).into()),
+            Ok(Found::NoAuthUser(name, _)) => name.clone(),
+            Ok(Found::Nobody) => match &self.login(credentials.connection_type).single {
+                Some(SingleLogin::User(name, _)) if name == credentials.user => Name::User(name.clone()),
+                _ => Name::Unknown,
+            },
+            // Whoever it is, it is somebody: only not in this way.
+            Err(Reason::ConnectionTypeNotAllowed) => Name::presented(credentials),
+            Err(_) => Name::Unknown,
+        }
+    }
+
+    /// What the table says, whoever else has a word.
+    fn check_found(
+        &self,
+        credentials: &Credentials<'_>,
+        found: Result<Found<'_>, Reason>,
+        proxy: Option<Arc<str>>,
+    ) -> Check {
+        match found {
             Ok(Found::Nkey(nkey, grant)) => self.check_nkey(credentials, nkey, grant, proxy),
             Ok(Found::User(name, user)) => self.check_user(credentials, name, user, proxy),
             Ok(Found::NoAuthUser(name, grant)) => grant.admit(name, proxy),
@@ -465,17 +492,34 @@ impl Users {
         }
     }
 
+    /// Whether it may take as long as a service takes to decide who a client is.
+    pub fn may_ask(&self) -> bool {
+        self.judge.is_some() || self.callout.is_some()
+    }
+
+    /// Decides whether somebody stays whom a service has let in. It is not asked again: its word holds until the time
+    /// that it has said, unless the account goes or says otherwise.
+    pub fn confirm(&self, said: &Said) -> Check {
+        match (&self.judge, &self.callout) {
+            (Some(judge), _) => judge.confirm(said),
+            (None, Some((delegation, callout))) => callout.confirm(delegation, said),
+            (None, None) => Check::refused(Reason::CalloutRefused),
+        }
+    }
+
     /// Decides who a client is that `previous` has let in with these credentials. A password is not compared again
     /// with a hash that is configured as it was; anything else is decided as by [`Users::authenticate`].
     pub fn readmit(&self, previous: &Self, credentials: &Credentials<'_>) -> Check {
+        let found = self.find(credentials);
         if self.judge.is_none()
             && let (Ok(Found::User(name, user)), Ok(Found::User(_, before))) =
-                (self.find(credentials), previous.find(credentials))
+                (&found, previous.find(credentials))
             && user.password.is_bcrypt()
             && user.password.is_configured_as(&before.password)
             && let Ok(proxy) = self.check_proxy(credentials)
         {
-            return Check::Decided(user.grant.outcome(Name::User(name.into()), proxy));
+            let consider = self.consider(credentials, &found, proxy.clone());
+            return consider(user.grant.outcome(Name::User((*name).into()), proxy));
         }
         self.authenticate(credentials)
     }
@@ -579,7 +623,7 @@ impl Users {
             return Check::refused(Reason::CertificateRequired);
         }
         let outcome = user.grant.outcome(Name::User(name.into()), proxy);
-        Check::password(&user.password, credentials.pass, outcome)
+        compare(&user.password, credentials.pass, outcome)
     }
 
     /// Whether a user has no password but may be known by certificate on some listener.
@@ -598,7 +642,7 @@ impl Users {
         let identity = |user| Identity { user, account: None, permissions: None, proxy, token: None };
         match &self.login(credentials.connection_type).single {
             Some(SingleLogin::Token(token)) => {
-                Check::password(token, credentials.token, Outcome::Granted(identity(Name::Token)))
+                compare(token, credentials.token, Outcome::Granted(identity(Name::Token)))
             }
             Some(SingleLogin::User(name, password)) => {
                 let outcome = if name == credentials.user {
@@ -606,7 +650,7 @@ impl Users {
                 } else {
                     Outcome::Refused(Reason::UnknownUser)
                 };
-                Check::password(password, credentials.pass, outcome)
+                compare(password, credentials.pass, outcome)
             }
             None => Check::refused(Reason::NothingPresented),
         }
@@ -615,7 +659,7 @@ impl Users {
     fn refuse_slowly(&self, credentials: &Credentials<'_>) -> Check {
         let refused = Outcome::Refused(Reason::UnknownUser);
         match &self.decoy {
-            Some(decoy) => Check::password(decoy, credentials.pass, refused),
+            Some(decoy) => compare(decoy, credentials.pass, refused),
             None => Check::Decided(refused),
         }
     }
@@ -668,21 +712,13 @@ impl Grant {
     }
 }
 
-impl Check {
-    fn granted(identity: Identity) -> Self {
-        Self::Decided(Outcome::Granted(identity))
-    }
-
-    fn refused(reason: Reason) -> Self {
-        Self::Decided(Outcome::Refused(reason))
-    }
-
-    /// `outcome` if the password is right.
-    fn password(configured: &Secret, presented: &str, outcome: Outcome) -> Self {
-        match configured.compare(presented) {
-            Comparison::Equal(true) => Self::Decided(outcome),
-            Comparison::Equal(false) => Self::refused(Reason::WrongPassword),
-            Comparison::Slow(comparison) => Self::Slow(SlowCheck(Work::Compare { comparison, outcome })),
-        }
+/// `outcome` if the password is right.
+fn compare(configured: &Secret, presented: &str, outcome: Outcome) -> Check {
+    match configured.compare(presented) {
+        Comparison::Equal(true) => Check::Decided(outcome),
+        Comparison::Equal(false) => Check::refused(Reason::WrongPassword),
+        Comparison::Slow(comparison) => Check::Slow(SlowCheck::Compute(Box::new(move || {
+            if comparison.run() { Check::Decided(outcome) } else { Check::refused(Reason::WrongPassword) }
+        }))),
     }
 }

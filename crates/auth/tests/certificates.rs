@@ -8,9 +8,10 @@ use std::path::Path;
 
 use rcgen::{CertificateParams, KeyPair};
 use sonata_auth::certificate::{InvalidPin, PeerCertificate, PinnedCertificates};
+use sonata_auth::check::{Check, Outcome};
 use sonata_auth::connection_type::ConnectionType;
 use sonata_auth::password::Secret;
-use sonata_auth::user::{Check, Credentials, Grant, Outcome, Reason, UserEntry, Users, UsersConfig};
+use sonata_auth::user::{Credentials, Grant, Reason, UserEntry, Users, UsersConfig};
 
 /// Name of the file, subject, SHA-256 of the public key, SHA-256 of the certificate.
 const SUMMARIES: &[(&str, &str, &str, &str)] = &[

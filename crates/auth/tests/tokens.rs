@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use nkeys::{KeyPair, KeyPairType};
 use sonata_auth::connection_type::ConnectionType;
 use sonata_auth::permission::SubscribeDecision;
-use sonata_auth::token::{KnownAccount, Moment, Presented, Trust};
+use sonata_auth::token::{Admission, KnownAccount, Moment, Presented, Trust};
 use sonata_auth::user::{Credentials, Identity, Name, Reason};
 use sonata_jwt::account::{Account, UserScope};
 use sonata_jwt::claims::Claims;
@@ -83,6 +83,13 @@ impl Case {
     }
 
     fn judge(self) -> Result<Identity, Reason> {
+        self.admit().map(|admission| match admission {
+            Admission::Granted(identity) => identity,
+            Admission::Asked(question) => panic!("{question:?}"),
+        })
+    }
+
+    fn admit(self) -> Result<Admission, Reason> {
         let token = self.token.unwrap_or_else(|| encode(self.user, &self.signer, NOW - 100).unwrap());
         let signed = || BASE64URL_NOPAD.encode(&user_key().sign(NONCE.as_bytes()).unwrap());
         let sig = self.signature.unwrap_or_else(signed);
@@ -106,14 +113,43 @@ fn times(start: &str, end: &str) -> Vec<TimeRange> {
     vec![TimeRange { start: start.into(), end: end.into() }]
 }
 
-/// Whom a service is to decide on is not let in without it, as long as it cannot be asked.
+/// Whom a service is to decide on must be good without it as well; the service itself may not ask itself.
 #[test]
 fn an_account_with_auth_callout_lets_in_its_auth_users_only() {
-    let external =
-        |user: String| move |case: &mut Case| case.account.nats.authorization.auth_users = vec![user];
-    let other = key(KeyPairType::User, 77).public_key();
-    assert_eq!(Case::with(external(other)).judge().unwrap_err(), Reason::CalloutNeeded);
-    assert!(Case::with(external(user_key().public_key())).judge().is_ok());
+    let external = |user: String, more: fn(&mut Case)| {
+        move |case: &mut Case| {
+            case.account.nats.authorization.auth_users = vec![user];
+            case.account.nats.authorization.xkey = "X".into();
+            case.user.data.name = "joe".into();
+            case.user.nats.meta.tags = vec!["a:b".into()];
+            more(case);
+        }
+    };
+    let other = || key(KeyPairType::User, 77).public_key();
+    let Admission::Asked(question) = Case::with(external(other(), |_| {})).admit().unwrap() else {
+        panic!("not asked")
+    };
+    let account = account_key().public_key();
+    assert_eq!((&*question.account, &question.subject), (&*account, &account));
+    assert_eq!(question.xkey.as_deref(), Some("X"));
+    let client = &question.caller.client;
+    assert_eq!((&client.user, &*client.name_tag), (&user_key().public_key(), "joe"));
+    assert_eq!((&*client.nonce, &client.tags[..]), (NONCE, &["a:b".to_owned()][..]));
+    assert!(question.caller.connect.jwt.starts_with("eyJ"));
+
+    let refused = |more: fn(&mut Case)| Case::with(external(other(), more)).admit().unwrap_err();
+    assert_eq!(refused(|case| case.signature = Some("x".into())), Reason::SignatureWrong);
+    assert_eq!(refused(|case| case.user.data.expires = NOW - 1), Reason::TokenExpired);
+    assert_eq!(refused(|case| case.account.data.expires = NOW - 1), Reason::AccountExpired);
+    assert_eq!(
+        refused(|case| case.user.nats.limits.sources = vec!["10.0.0.0/8".into()]),
+        Reason::SourceNotAllowed
+    );
+
+    let own = Case::with(external(user_key().public_key(), |_| {})).judge().unwrap();
+    let permissions = own.permissions.unwrap();
+    assert!(!permissions.can_publish(b"$SYS.REQ.USER.AUTH"));
+    assert!(permissions.can_publish(b"$SYS.REQ.USER.INFO"));
 }
 
 /// Each case has everything wrong that is found later as well, so that the order shows.

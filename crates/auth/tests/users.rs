@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use data_encoding::BASE64URL_NOPAD;
 use nkeys::{KeyPair, KeyPairType};
+use sonata_auth::check::{Check, Outcome, SlowCheck};
 use sonata_auth::connection_type::{ConnectionType, ConnectionTypes};
 use sonata_auth::nkey::Nonce;
 use sonata_auth::password::Secret;
 use sonata_auth::permission::{PermissionRules, Permissions};
 use sonata_auth::user::{
-    Check, Credentials, Grant, Login, Name, NkeyEntry, Outcome, Reason, SingleLogin, UserEntry, Users,
-    UsersConfig,
+    Credentials, Grant, Login, Name, NkeyEntry, Reason, SingleLogin, UserEntry, Users, UsersConfig,
 };
 
 const NONCE: [u8; Nonce::RANDOM_BYTES] = *b"eleven byte";
@@ -54,7 +54,11 @@ fn ask(users: &Users, question: &str) -> String {
     credentials = Credentials { sig: &sig, proxy_sig: &proxy_sig, nkey: &nkey, ..credentials };
     let (how, outcome) = match users.authenticate(&credentials) {
         Check::Decided(outcome) => ("", outcome),
-        Check::Slow(slow) => ("slow: ", slow.run()),
+        Check::Slow(SlowCheck::Compute(work)) => match work() {
+            Check::Decided(outcome) => ("slow: ", outcome),
+            Check::Slow(slow) => panic!("{slow:?}"),
+        },
+        Check::Slow(slow) => panic!("{slow:?}"),
     };
     let text = match outcome {
         Outcome::Refused(reason) => format!("refused {reason}"),

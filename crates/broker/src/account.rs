@@ -153,6 +153,11 @@ impl Account {
         entered
     }
 
+    /// Whether it has as many connections as it may. Another may come or go at any time.
+    pub fn is_full(&self) -> bool {
+        self.limits().connections_max.is_some_and(|max| self.connections() >= max)
+    }
+
     /// Counts a connection out.
     pub fn leave(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);

@@ -36,10 +36,7 @@ pub(crate) fn read(options: &mut Options, entry: &Entry, problems: &mut Problems
             "proxy_required" => {
                 authorization.proxy_required = read::boolean(entry, problems).unwrap_or_default()
             }
-            "auth_callout" | "auth_hook" => {
-                authorization.callout = read_callout(entry, problems);
-                read::not_supported(entry, problems);
-            }
+            "auth_callout" | "auth_hook" => authorization.callout = read_callout(entry, problems),
             _ => read::unknown(entry, problems),
         }
     }

@@ -327,9 +327,13 @@ pub(crate) fn check(options: &Options) -> Result<(), Invalid> {
     if !options.resolver_preload.is_empty() && matches!(options.resolver, Some(Resolver::Url(_))) {
         return fault("resolver preloads only available for writeable resolver types MEM/DIR/CACHE_DIR");
     }
+    // Accounts say themselves which service decides on their users.
+    let two_callouts = "operators do not allow authorization callouts to be configured directly";
+    let has_callout = options.authorization.callout.is_some();
     let Some(first) = options.operators.first() else {
         return match options.default_sentinel {
             Some(_) => fault("default sentinel requires operators and accounts"),
+            None if has_callout && options.has_operators() => fault(two_callouts),
             None => Ok(()),
         };
     };
@@ -378,7 +382,7 @@ pub(crate) fn check(options: &Options) -> Result<(), Invalid> {
             return fault(&format!("pinned account key {key:?} is not a valid public account nkey"));
         }
     }
-    Ok(())
+    if has_callout { fault(two_callouts) } else { Ok(()) }
 }
 
 fn check_sentinel(sentinel: &Secret) -> Result<(), Invalid> {

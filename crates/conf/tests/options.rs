@@ -157,6 +157,21 @@ fn options_may_not_contradict_each_other() {
     }
 }
 
+/// Where operators are trusted, accounts say which service decides on their users. The original passes over a callout beside
+/// trusted keys.
+#[test]
+fn operators_leave_no_room_for_a_callout() {
+    let callout = "authorization { auth_callout { auth_users: [ a ], \
+                   issuer: ABJHLOVMPA4CI6R5KLNGOB4GSLNIY7IOUPAJC4YFNDLQVIOBYQGUWVLA } }";
+    for name in ["operator_memory.conf", "operator_trusted.conf"] {
+        let text = std::fs::read_to_string(directory("options").join(name)).unwrap();
+        let source = MemorySource::new().with_file("x.conf", &format!("{text}\n{callout}\n"));
+        let error = load(&FlagOverrides::with_config("x.conf"), &source).unwrap_err().to_string();
+        let expected = "operators do not allow authorization callouts to be configured directly";
+        assert_eq!(error, expected, "{name}");
+    }
+}
+
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
     let error = test_config(Path::new("nope.conf"), &MemorySource::new()).unwrap_err();

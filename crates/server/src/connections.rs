@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use rustls::ServerConnection;
+use rustls_pki_types::CertificateDer;
 use sonata_auth::certificate::PeerCertificate;
 use sonata_broker::close::CloseReason;
 use sonata_broker::connection::{Connection, ConnectionCounts, Profile};
@@ -27,6 +28,17 @@ pub(crate) struct Entry {
     judgement: AtomicBool,
     /// Somebody wants the client to leave, and to know whether it was told so.
     farewell: Mutex<Option<Box<SyncSender<bool>>>>,
+    /// Why a service did not let the client in.
+    refusal: OnceLock<Box<Refusal>>,
+}
+
+/// A service did not let a client in.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    /// Where the service listens, and whoever wants to hear of its refusals.
+    pub(crate) account: Arc<str>,
+    /// Why, as they are told.
+    pub(crate) reason: String,
 }
 
 /// What is known of a connection's TLS.
@@ -37,6 +49,8 @@ pub(crate) struct TlsFacts {
     pub(crate) certificate: Option<Arc<PeerCertificate>>,
     /// The handshake came before `INFO`.
     pub(crate) first: bool,
+    /// The client's certificate and those that vouch for it, verified; only where a service may want to see them.
+    pub(crate) chain: Option<Box<[CertificateDer<'static>]>>,
 }
 
 /// A connection that has ended.
@@ -53,6 +67,8 @@ pub(crate) struct Closed {
     pub(crate) profile: Profile,
     pub(crate) counts: ConnectionCounts,
     pub(crate) tls: Option<Box<TlsFacts>>,
+    /// Why a service did not let the client in.
+    pub(crate) refusal: Option<Box<Refusal>>,
     /// At most [`CLOSED_SUBSCRIPTIONS_MAX`] of them, and nothing that keeps the connection itself.
     pub(crate) subscriptions: Box<[SubscriptionRecord]>,
 }
@@ -75,6 +91,7 @@ impl Entry {
             ingest_bytes: AtomicUsize::new(0),
             judgement: AtomicBool::new(false),
             farewell: Mutex::default(),
+            refusal: OnceLock::new(),
         }
     }
 
@@ -106,6 +123,11 @@ impl Entry {
         self.farewell.lock().take().map(|tell| *tell)
     }
 
+    pub(crate) fn set_refusal(&self, refusal: Refusal) {
+        // Once per connection: it is closed for it.
+        let _ = self.refusal.set(Box::new(refusal));
+    }
+
     /// Bytes of unfinished input.
     pub(crate) fn ingest_bytes(&self) -> usize {
         self.ingest_bytes.load(Ordering::Relaxed)
@@ -132,7 +154,7 @@ impl TlsFacts {
             .unwrap_or_default()
             // The names of TLS 1.3 suites without rustls's own prefix, as everybody else writes them.
             .replacen("TLS13_", "TLS_", 1);
-        Self { version, cipher_suite, certificate, first }
+        Self { version, cipher_suite, certificate, first, chain: None }
     }
 }
 
@@ -184,6 +206,7 @@ impl Connections {
             profile: connection.profile(),
             counts,
             tls: entry.tls.get().cloned(),
+            refusal: entry.refusal.get().cloned(),
             subscriptions,
         });
         let mut open = self.open.lock();

@@ -8,6 +8,10 @@ use std::task::{Poll, ready};
 
 use crate::socket::Input;
 
+/// Bytes that are read while nothing can be carried out. They are read to learn of the end of the input that comes behind
+/// them; more than a client's first few operations is not worth memory before it is known who sends them.
+const AHEAD_BYTES_MAX: usize = 4096;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Inbound {
@@ -76,6 +80,34 @@ impl Inbound {
         }
         buffer[..kept].copy_from_slice(&self.kept);
         Poll::Ready(Ok(Ok(Source::Buffer(total))))
+    }
+
+    /// Reads while no turn can be had, within a bound, and says when nothing will come any more.
+    pub(crate) fn poll_end(
+        &mut self,
+        buffer: &mut [u8],
+        mut read: impl FnMut(&mut [u8]) -> Poll<io::Result<Input>>,
+    ) -> Poll<io::Result<InputEnd>> {
+        while let room @ 1.. = AHEAD_BYTES_MAX.saturating_sub(self.kept.len()).min(buffer.len()) {
+            match ready!(read(&mut buffer[..room]))? {
+                Input::Bytes(count) => {
+                    self.kept.extend_from_slice(&buffer[..count]);
+                    // The next turn looks at what there is before it waits for more.
+                    self.bytes_needed = 0;
+                }
+                Input::End => return Poll::Ready(Ok(InputEnd::Ended)),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Whether all that is kept asks for nothing but an answer.
+    pub(crate) fn holds_pings_only(&self) -> bool {
+        let mut rest = &self.kept[..];
+        while let Some(next) = rest.strip_prefix(b"PING\r\n") {
+            rest = next;
+        }
+        rest.is_empty()
     }
 
     /// The input of a turn.
@@ -152,6 +184,25 @@ mod tests {
                     seen.len() + frame + 16 > reads.iter().map(|read| (*read).min(16)).sum::<usize>() / 2
                 );
             }
+        }
+    }
+
+    #[test]
+    fn reading_ahead_is_bounded_and_notices_the_end() {
+        let mut buffer = [7; 1000];
+        let mut inbound = Inbound::new(Vec::new());
+        let mut endless = |space: &mut [u8]| Poll::Ready(Ok(Input::Bytes(space.len())));
+        assert!(inbound.poll_end(&mut buffer, &mut endless).is_pending());
+        assert_eq!(inbound.take_kept(), [7; AHEAD_BYTES_MAX]);
+
+        let mut left = Some(Input::Bytes(3));
+        let mut ending = |_: &mut [u8]| Poll::Ready(Ok(left.take().unwrap_or(Input::End)));
+        let end = inbound.poll_end(&mut buffer, &mut ending);
+        assert!(matches!(end, Poll::Ready(Ok(InputEnd::Ended))));
+        assert!(inbound.is_ready(), "what was read is looked at before more is waited for");
+        assert!(!inbound.holds_pings_only());
+        for (kept, is_so) in [("", true), ("PING\r\nPING\r\n", true), ("PING\r\nPUB", false)] {
+            assert_eq!(Inbound::new(kept.into()).holds_pings_only(), is_so, "{kept:?}");
         }
     }
 

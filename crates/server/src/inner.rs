@@ -11,6 +11,7 @@ use sonata_conf::options::Options;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::callout::Callouts;
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::identity::Identity;
@@ -38,6 +39,7 @@ pub(crate) struct Inner {
     pub(crate) connections: Connections,
     pub(crate) workers: Workers,
     pub(crate) slow_checks: SlowChecks,
+    pub(crate) callouts: Arc<Callouts>,
     pub(crate) stage: watch::Sender<Stage>,
     pub(crate) bound: Mutex<Bound>,
     /// Held while options and settings are exchanged, so that one exchange does not undo another.
@@ -86,6 +88,7 @@ impl Inner {
         logger: Arc<Logger>,
         tls: Option<Arc<TlsSetup>>,
         ocsp: Ocsp,
+        callouts: Arc<Callouts>,
     ) -> Arc<Self> {
         let closed_max = usize::try_from(options.max_closed_clients).unwrap_or(usize::MAX);
         Arc::new(Self {
@@ -100,6 +103,7 @@ impl Inner {
             connections: Connections::new(closed_max),
             workers: Workers::default(),
             slow_checks: SlowChecks::new(),
+            callouts,
             stage: watch::Sender::new(Stage::Running),
             bound: Mutex::default(),
             changing: Mutex::default(),

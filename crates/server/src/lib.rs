@@ -5,6 +5,8 @@
 //! configuration means into what the broker lives by; `monitoring` shows the server over HTTP, `system` in the system
 //! account.
 
+mod callout;
+mod chain;
 mod clock;
 mod connections;
 mod files;

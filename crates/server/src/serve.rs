@@ -11,9 +11,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use sonata_auth::certificate::PeerCertificate;
+use sonata_auth::check::{Outcome, SlowCheck};
 use sonata_auth::connection_type::ConnectionType;
 use sonata_auth::nkey::Nonce;
-use sonata_auth::user::{Outcome, SlowCheck};
 use sonata_broker::client::{Admission, Arrival, Client, TlsState};
 use sonata_broker::close::CloseReason;
 use sonata_broker::connection::{Connection, Flushed};
@@ -318,7 +318,12 @@ impl Task {
             self.connection().close(CloseReason::TlsHandshakeError);
             return false;
         }
-        self.entry.set_tls(TlsFacts::of(&session, certificate.clone(), first));
+        let mut facts = TlsFacts::of(&session, certificate.clone(), first);
+        if self.settings.users.may_ask() {
+            let shown = session.peer_certificates();
+            facts.chain = shown.map(|shown| setup.chain(shown).into());
+        }
+        self.entry.set_tls(facts);
         self.client.set_certificate(certificate);
         self.client.restart_auth_timer(self.inner.clock.now_ns());
         self.socket.start_tls(session);
@@ -523,9 +528,14 @@ impl Task {
 
     fn poll_slow(&mut self, context: &mut Context<'_>, now_ns: u64) -> Poll<()> {
         let Some(slow) = &mut self.slow else { return Poll::Ready(()) };
+        let Poll::Ready(outcome) = Pin::new(&mut slow.outcome).poll(context) else {
+            if self.settings.users.may_ask() {
+                self.poll_end(context);
+            }
+            return Poll::Pending;
+        };
         // A check that was lost with its thread refuses.
-        let outcome = ready!(Pin::new(&mut slow.outcome).poll(context))
-            .unwrap_or(Outcome::Refused(sonata_auth::user::Reason::WrongPassword));
+        let outcome = outcome.unwrap_or(Outcome::Refused(sonata_auth::user::Reason::WrongPassword));
         let recheck = slow.recheck;
         // A reload meanwhile makes the outcome one of the past.
         let settings = self.inner.shared.settings();
@@ -564,6 +574,27 @@ impl Task {
             return Poll::Pending;
         }
         Poll::Ready(())
+    }
+
+    /// Notices that the client goes while a service is asked who it is, so that nobody need be asked any more. One that has
+    /// sent something to be carried out is not gone for that: it may only have nothing more to say.
+    fn poll_end(&mut self, context: &mut Context<'_>) {
+        let inner = self.inner.clone();
+        let ended = inner.workers.with(|Bench { input, encrypted, .. }| {
+            let (reader, socket) = (&mut self.reader, &*self.socket);
+            let read = |buffer: &mut [u8]| reader.poll_input(context, socket, buffer, encrypted);
+            self.inbound.poll_end(input, read)
+        });
+        self.entry.set_ingest_bytes(self.inbound.kept_bytes());
+        let reason = match ended {
+            Poll::Pending => return,
+            Poll::Ready(Ok(_)) if !self.inbound.holds_pings_only() => return,
+            Poll::Ready(Ok(_)) => CloseReason::ClientClosed,
+            Poll::Ready(Err(_)) => CloseReason::ReadError,
+        };
+        self.connection().close(reason);
+        // The top of the next poll takes it from here.
+        context.waker().wake_by_ref();
     }
 
     fn poll_stall(&mut self, context: &mut Context<'_>) -> Poll<()> {

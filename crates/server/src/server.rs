@@ -17,6 +17,7 @@ use sonata_conf::options::Options;
 use sonata_conf::problem::ConfigError;
 use sonata_conf::reload::{self, Apply, Change, Refusal};
 
+use crate::callout::Callouts;
 use crate::clock::Clock;
 use crate::files::{self, Disk};
 use crate::identity::{Identity, NATS_VERSION};
@@ -211,11 +212,15 @@ impl Server {
         let address =
             listener.local_addr().map_err(|error| StartError::Listen("port", options.host.clone(), error))?;
         let operators = Operators::new(&options, clock, logger.clone())?;
-        let settings = settings(&options, &identity, address.port(), false, 0, operators.as_ref())?;
+        let callouts = Callouts::new(clock, logger.clone());
+        callouts.check(&options);
+        let settings =
+            settings(&options, &identity, address.port(), false, 0, operators.as_ref(), &callouts)?;
         let shared = Shared::new(settings, Box::new(SharedLogger(logger.clone())), rand::rng().next_u64());
         update_accounts(&options, operators.as_ref(), &shared.accounts, &shared.stamps, clock.now_unix_ns());
         let name = server_name(&options, &identity);
-        let inner = Inner::new(clock, identity, options, shared, logger, tls, ocsp);
+        let inner = Inner::new(clock, identity, options, shared, logger, tls, ocsp, callouts);
+        inner.callouts.attach(&inner);
         let introducer = Introducer { server_name: name, clock, inner: Arc::downgrade(&inner) };
         inner.shared.set_introduce(Box::new(introducer));
         inner.bound.lock().clients = Some(address);
@@ -282,6 +287,11 @@ impl Server {
     /// A handle to a running server.
     pub(crate) fn of(inner: Arc<Inner>, flags: Option<Arc<FlagOverrides>>) -> Self {
         Self { inner, flags }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 
     /// The public key that identifies this run of the server.
@@ -389,6 +399,7 @@ impl Server {
             lame_duck,
             authorization_version,
             inner.operators.get(),
+            &inner.callouts,
         )
         .map_err(ReloadError::Start)?;
         let operators = match inner.operators.get().filter(|_| touches(Apply::Authorization)) {
@@ -400,6 +411,9 @@ impl Server {
         };
         if touches(Apply::Logging) {
             inner.logger.reconfigure(&options).map_err(|error| ReloadError::Start(StartError::Log(error)))?;
+        }
+        if touches(Apply::Authorization) {
+            inner.callouts.check(&options);
         }
         let new = Arc::new(options);
         inner.options.store(new.clone());
@@ -511,8 +525,8 @@ impl Server {
         let options = inner.options.load_full();
         let port = self.client_address().map_or(options.port, |address| address.port());
         let version = inner.shared.settings().authorization_version;
-        if let Ok(settings) = settings(&options, &inner.identity, port, true, version, inner.operators.get())
-        {
+        let (operators, callouts) = (inner.operators.get(), &inner.callouts);
+        if let Ok(settings) = settings(&options, &inner.identity, port, true, version, operators, callouts) {
             inner.shared.update_settings(settings);
             inner.connections.open().iter().for_each(|entry| entry.connection.wake());
         }

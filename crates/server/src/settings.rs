@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sonata_auth::callout::{Callout, Delegation};
 use sonata_auth::connection_type::{ConnectionType, ConnectionTypes};
 use sonata_auth::password::Secret;
 use sonata_auth::permission::{PermissionRules, Permissions, ResponsePermission, SubjectAccess};
@@ -16,6 +17,7 @@ use sonata_conf::options::{self, Options};
 use sonata_proto::info::ServerInfo;
 use sonata_proto::parse::ParseLimits;
 
+use crate::callout::Callouts;
 use crate::identity::{API_LEVEL, Identity, NATS_VERSION};
 use crate::operator::Operators;
 use crate::server::StartError;
@@ -28,8 +30,9 @@ pub(crate) fn settings(
     lame_duck: bool,
     authorization_version: u64,
     operators: Option<&Arc<Operators>>,
+    callouts: &Arc<Callouts>,
 ) -> Result<Settings, StartError> {
-    let users = users(options, operators)?;
+    let users = users(options, operators, callouts)?;
     Ok(Settings {
         info: ServerInfo { lame_duck, ..info(options, identity, &users, port)? },
         users,
@@ -146,9 +149,15 @@ fn host_and_port(text: &str, default: u16) -> Result<(String, u16), StartError> 
     Ok((host.into(), if port == 0 { default } else { port }))
 }
 
-fn users(options: &Options, operators: Option<&Arc<Operators>>) -> Result<Users, StartError> {
+fn users(
+    options: &Options,
+    operators: Option<&Arc<Operators>>,
+    callouts: &Arc<Callouts>,
+) -> Result<Users, StartError> {
+    let delegation = options.authorization.callout.as_ref().map(delegation).filter(|_| operators.is_none());
     let mut config = UsersConfig {
         judge: operators.map(|operators| operators.clone() as Arc<dyn TokenJudge>),
+        callout: delegation.map(|delegation| (Arc::new(delegation), callouts.clone() as Arc<dyn Callout>)),
         login: Login {
             no_auth_user: options.no_auth_user.clone(),
             single: match (&options.authorization.token, &options.authorization.user) {
@@ -194,6 +203,16 @@ fn users(options: &Options, operators: Option<&Arc<Operators>>) -> Result<Users,
         });
     }
     Ok(Users::new(config))
+}
+
+fn delegation(callout: &options::AuthCallout) -> Delegation {
+    Delegation {
+        issuer: callout.issuer.clone(),
+        account: callout.account.as_str().into(),
+        auth_users: callout.auth_users.iter().cloned().collect(),
+        xkey: callout.xkey.clone(),
+        allowed_accounts: callout.allowed_accounts.iter().cloned().collect(),
+    }
 }
 
 /// Whether the only users there are belong to the system account: then they administrate a server that is otherwise

@@ -1,8 +1,8 @@
-//! Checks of credentials that take long, on a few threads of their own.
+//! Checks of credentials that take long: work on a few threads of its own, and questions that wait without one.
 
 use std::sync::Arc;
 
-use sonata_auth::user::{Outcome, SlowCheck};
+use sonata_auth::check::{Check, Outcome, SlowCheck, Work};
 use tokio::sync::{Semaphore, oneshot};
 
 /// Checks at the same time at least; otherwise as many as there are processors. A bcrypt comparison keeps one busy for
@@ -28,18 +28,42 @@ impl SlowChecks {
         }
     }
 
-    /// Runs the check and tells its outcome.
-    pub(crate) fn run(&self, check: SlowCheck, tell: oneshot::Sender<Outcome>) {
-        let semaphore = if check.waits() { self.waiting.clone() } else { self.computing.clone() };
+    /// Runs the check, and what follows from it, and tells the outcome. A question is forgotten as soon as nobody wants
+    /// to know any more.
+    pub(crate) fn run(&self, check: SlowCheck, mut tell: oneshot::Sender<Outcome>) {
+        let (computing, waiting) = (self.computing.clone(), self.waiting.clone());
         tokio::spawn(async move {
-            let Ok(_permit) = semaphore.acquire_owned().await else { return };
-            if tell.is_closed() {
-                return;
-            }
-            if let Ok(outcome) = tokio::task::spawn_blocking(move || check.run()).await {
+            let checked = tokio::select! {
+                checked = finish(check, computing, waiting) => checked,
+                () = tell.closed() => None,
+            };
+            if let Some(outcome) = checked {
                 // Whoever asked may be gone.
                 let _ = tell.send(outcome);
             }
         });
     }
+}
+
+/// None when a thread was lost.
+async fn finish(check: SlowCheck, computing: Arc<Semaphore>, waiting: Arc<Semaphore>) -> Option<Outcome> {
+    let mut check = Check::Slow(check);
+    loop {
+        check = match check {
+            Check::Decided(outcome) => return Some(outcome),
+            Check::Slow(SlowCheck::Ask(asking)) => asking.await,
+            Check::Slow(SlowCheck::Compute(work)) => on_a_thread(work, &computing).await?,
+            Check::Slow(SlowCheck::Find(work)) => on_a_thread(work, &waiting).await?,
+        };
+    }
+}
+
+async fn on_a_thread(work: Work, turns: &Arc<Semaphore>) -> Option<Check> {
+    let turn = turns.clone().acquire_owned().await.ok()?;
+    let done = tokio::task::spawn_blocking(move || {
+        // Kept until the work is done, also when nobody waits for it any more.
+        let _turn = turn;
+        work()
+    });
+    done.await.ok()
 }

@@ -25,11 +25,15 @@ use sonata_ocsp::certificate::Certificate;
 
 use crate::ocsp::{Decision, PeerCheck, Stapled};
 
+use crate::chain;
+
 /// TLS of the client listener. A reload makes another; handshakes under way keep theirs.
 pub(crate) struct TlsSetup {
     config: Arc<ServerConfig>,
     monitoring: Arc<ServerConfig>,
     pinned: Option<PinnedCertificates>,
+    /// Whose word counts for clients' certificates.
+    authorities: Vec<CertificateDer<'static>>,
     rate: Option<Mutex<Rate>>,
     pub(crate) handshake_first: HandshakeFirst,
     pub(crate) timeout: Duration,
@@ -92,7 +96,11 @@ impl TlsSetup {
             .with_protocol_versions(versions)
             .map_err(|error| TlsError::Parameters(error.to_string()))?;
         let monitoring = builder.clone().with_no_client_auth();
+        let mut authorities = Vec::new();
         let builder = if tls.verify || tls.verify_and_map {
+            if let Some(path) = &tls.ca_file {
+                authorities = certificates(path)?;
+            }
             let roots = Arc::new(roots(tls.ca_file.as_deref())?);
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
                 .build()
@@ -168,6 +176,7 @@ impl TlsSetup {
             config,
             monitoring,
             pinned,
+            authorities,
             rate: tls
                 .connection_rate_limit
                 .map(|per_second| Mutex::new(Rate { per_second, second: 0, used: 0 })),
@@ -205,6 +214,11 @@ impl TlsSetup {
         }
         rate.used += 1;
         rate.used <= rate.per_second
+    }
+
+    /// The certificate of a client and those that vouch for it, of those that it has shown and that TLS has verified.
+    pub(crate) fn chain(&self, shown: &[CertificateDer<'static>]) -> Vec<CertificateDer<'static>> {
+        chain::verified(shown, &self.authorities)
     }
 
     /// Whether the client's certificate is one of those pinned, if any are.

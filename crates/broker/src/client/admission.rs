@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+use sonata_auth::check::{Check, Outcome, SlowCheck};
 use sonata_auth::response::ResponseTracker;
-use sonata_auth::user::{Check, Credentials, Identity, Name, Outcome, Reason, SlowCheck};
+use sonata_auth::user::{ClientFacts, Credentials, Identity, Name, Reason};
 use sonata_proto::encode::ErrorText;
 
 use super::{Client, Membership, Phase};
@@ -16,6 +17,16 @@ use crate::connection::Profile;
 use crate::shared::Level;
 use crate::subscription::Subscription;
 use crate::worker::Worker;
+
+/// Whether an operation may be carried out.
+pub(super) enum Gate {
+    /// It may.
+    Open,
+    /// It may not, and nothing else either.
+    Shut,
+    /// First it must be found out who the client is.
+    Checking(SlowCheck),
+}
 
 impl Client {
     /// Starts the time in which the client must authenticate, once TLS is established.
@@ -27,28 +38,53 @@ impl Client {
 
     /// Whether the next operation may be carried out: before authentication only `CONNECT`, unless there is a user
     /// for those who present nothing.
-    pub(super) fn may_operate(&mut self, rest: &[u8]) -> bool {
+    pub(super) fn gate(&mut self, rest: &[u8]) -> Gate {
         match self.phase {
-            Phase::Serving => true,
-            Phase::Closed | Phase::Checking { .. } => false,
+            Phase::Serving => Gate::Open,
+            Phase::Closed | Phase::Checking { .. } => Gate::Shut,
+            Phase::Connecting { .. } if matches!(rest.first(), Some(b'C' | b'c')) => Gate::Open,
             Phase::Connecting { .. } => {
-                if matches!(rest.first(), Some(b'C' | b'c')) {
-                    return true;
+                if self.settings.users.no_auth_user(self.connection_type).is_none() {
+                    self.deny(Reason::NothingPresented);
+                    return Gate::Shut;
                 }
-                if self.settings.users.no_auth_user(self.connection_type).is_some()
-                    && let Check::Decided(Outcome::Granted(identity)) = self.authenticate()
-                {
-                    // As a `CONNECT` would, but its defaults stay.
-                    self.connect_received = true;
-                    self.phase = Phase::Serving;
-                    self.bind(identity);
-                    self.is_admission_new = !self.is_closed();
-                    return !self.is_closed();
+                match self.authenticate() {
+                    Check::Decided(outcome) => {
+                        self.admit_unasked(outcome);
+                        if self.phase == Phase::Serving && !self.is_closed() {
+                            Gate::Open
+                        } else {
+                            Gate::Shut
+                        }
+                    }
+                    Check::Slow(slow) => {
+                        self.await_check();
+                        Gate::Checking(slow)
+                    }
                 }
-                self.deny(Reason::NothingPresented);
-                false
             }
         }
+    }
+
+    /// Lets somebody in who began without a `CONNECT`: as that would, but its defaults stay.
+    fn admit_unasked(&mut self, outcome: Outcome) {
+        let identity = match outcome {
+            Outcome::Granted(identity) => identity,
+            Outcome::Refused(reason) => return self.deny(reason),
+        };
+        self.connect_received = true;
+        self.phase = Phase::Serving;
+        self.bind(identity);
+        self.is_admission_new = !self.is_closed();
+    }
+
+    /// Nothing more is taken until there is an outcome. A service that is asked has the whole time for itself, however
+    /// much of it has gone by; it says itself when that is over.
+    fn await_check(&mut self) {
+        let Phase::Connecting { deadline_ns } = self.phase else { return };
+        let asked_until_ns = self.now_ns.saturating_add(self.settings.auth_timeout_ns.saturating_mul(2));
+        let deadline_ns = if self.settings.users.may_ask() { asked_until_ns } else { deadline_ns };
+        self.phase = Phase::Checking { deadline_ns };
     }
 
     pub(super) fn connect(&mut self, worker: &mut Worker, json: &[u8]) -> Option<SlowCheck> {
@@ -78,7 +114,7 @@ impl Client {
                 None
             }
             Check::Slow(slow) => {
-                self.phase = Phase::Checking { deadline_ns };
+                self.await_check();
                 Some(slow)
             }
         }
@@ -89,9 +125,17 @@ impl Client {
         self.now_ns = now_ns;
         if let Phase::Checking { deadline_ns } = self.phase {
             self.phase = Phase::Connecting { deadline_ns };
-            self.admit(worker, outcome);
+            self.conclude(worker, outcome);
         }
         self.settle(worker);
+    }
+
+    fn conclude(&mut self, worker: &mut Worker, outcome: Outcome) {
+        if self.connect_received {
+            self.admit(worker, outcome);
+        } else {
+            self.admit_unasked(outcome);
+        }
     }
 
     /// Checks anew what was being checked when a reload changed who may connect.
@@ -102,7 +146,7 @@ impl Client {
         let slow = match self.authenticate() {
             Check::Decided(outcome) => {
                 self.phase = Phase::Connecting { deadline_ns };
-                self.admit(worker, outcome);
+                self.conclude(worker, outcome);
                 None
             }
             Check::Slow(slow) => Some(slow),
@@ -118,7 +162,15 @@ impl Client {
         if self.phase != Phase::Serving {
             return None;
         }
-        let check = self.settings.users.readmit(&self.admitted_by.users, &self.credentials());
+        let users = &self.settings.users;
+        let said = self.member.as_ref().and_then(|member| member.token.as_ref()?.said.as_ref());
+        let check = match said {
+            Some(said) => users.confirm(said),
+            None => {
+                let credentials = Credentials { is_in: true, ..self.credentials() };
+                users.readmit(&self.admitted_by.users, &credentials)
+            }
+        };
         let slow = match check {
             Check::Decided(outcome) => {
                 self.admit_again(worker, outcome);
@@ -167,6 +219,14 @@ impl Client {
             certificate: self.certificate.as_deref(),
             connection_type: self.connection_type,
             source: self.connection.remote().map(|remote| remote.ip()),
+            client: ClientFacts {
+                id: self.connection.id(),
+                name: &self.options.name,
+                lang: &self.options.lang,
+                version: &self.options.version,
+                protocol: self.options.protocol,
+            },
+            is_in: false,
         }
     }
 
@@ -297,6 +357,12 @@ impl Client {
 
     /// Not let in. The client learns nothing but that; the log says why.
     fn deny(&mut self, reason: Reason) {
+        if reason == Reason::AccountFull {
+            return self.fail(
+                &ErrorText::MaximumAccountConnectionsExceeded,
+                CloseReason::MaxAccountConnectionsExceeded,
+            );
+        }
         let presented = Name::presented(&Credentials {
             user: &self.options.user,
             token: &self.options.auth_token,

@@ -18,15 +18,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use sonata_auth::certificate::PeerCertificate;
+use sonata_auth::check::SlowCheck;
 use sonata_auth::connection_type::ConnectionType;
 use sonata_auth::permission::Permissions;
 use sonata_auth::token::TokenGrant;
-use sonata_auth::user::{Identity, Name, SlowCheck};
+use sonata_auth::user::{Identity, Name};
 use sonata_proto::connect::ConnectOptions;
 use sonata_proto::encode::{self, ErrorText};
 use sonata_proto::info;
 use sonata_proto::parse::{Operation, ParseFault, ParseLimits, Parser, Step};
 
+use self::admission::Gate;
 use self::heartbeat::Ping;
 use crate::account::Account;
 use crate::client::publishing::run_bytes_max;
@@ -259,8 +261,14 @@ impl Client {
                 received.bytes_needed = 0;
                 break;
             }
-            if !self.may_operate(rest) {
-                break;
+            match self.gate(rest) {
+                Gate::Open => {}
+                Gate::Shut => break,
+                Gate::Checking(slow) => {
+                    received.slow_check = Some(slow);
+                    received.bytes_needed = 0;
+                    break;
+                }
             }
             match self.parser.next(rest) {
                 Ok(Step::Operation { operation, consumed }) => {

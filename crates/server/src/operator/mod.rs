@@ -21,14 +21,19 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use parking_lot::{Mutex, RwLock};
-use sonata_auth::token::{KnownAccount, Moment, Presented, TokenJudge, Trust};
-use sonata_auth::user::{Check, Credentials, Outcome, Reason, SlowCheck};
+use sonata_auth::callout::answer::Answer;
+use sonata_auth::callout::error::CalloutError;
+use sonata_auth::callout::{Callout, Said, Standing};
+use sonata_auth::check::{Check, Outcome, SlowCheck};
+use sonata_auth::token::{Admission, KnownAccount, Moment, Presented, TokenJudge, Trust};
+use sonata_auth::user::{Credentials, Identity, Reason};
 use sonata_broker::account::AccountLimits;
 use sonata_broker::close::CloseReason;
 use sonata_broker::shared::{Level, Log};
 use sonata_conf::claimed::{self, Exporter};
 use sonata_conf::options::{self, Options};
 use sonata_jwt::account::Account;
+use sonata_jwt::account::Signer;
 use sonata_jwt::claims::Claims;
 use sonata_jwt::key::KeyKind;
 use sonata_jwt::token;
@@ -309,14 +314,67 @@ impl Operators {
         (!is_over || is_fresh).then_some(known)
     }
 
-    fn admit(&self, user: Presented, known: &Known, now: Moment) -> Outcome {
+    fn admit(&self, user: Presented, known: &Known, now: Moment) -> Check {
         if known.removed {
-            return Outcome::Refused(Reason::AccountExpired);
+            return Check::Decided(Outcome::Refused(Reason::AccountExpired));
         }
         match user.admit(&known.account, &self.trust.load(), now, &self.local) {
-            Ok(identity) => Outcome::Granted(identity),
-            Err(reason) => Outcome::Refused(reason),
+            Ok(Admission::Granted(identity)) => Check::Decided(Outcome::Granted(identity)),
+            Ok(Admission::Asked(question)) => match self.inner() {
+                Some(inner) => Check::Slow(SlowCheck::Ask(inner.callouts.ask(*question))),
+                None => Check::Decided(Outcome::Refused(Reason::CalloutUnanswered)),
+            },
+            Err(reason) => Check::Decided(Outcome::Refused(reason)),
         }
+    }
+
+    /// Whether answers of the service of an account may be signed with a key.
+    pub(crate) fn signs_for(&self, account: &str, key: &str) -> bool {
+        let known = self.known.read().get(account).cloned();
+        known.is_some_and(|known| {
+            let claims = &known.account.claims;
+            let strict = self.trust.load().strict.contains(&claims.data.issuer);
+            !matches!(claims.signer(key, strict), Signer::Unknown)
+        })
+    }
+
+    /// Puts a user where the service of an account wants it.
+    pub(crate) async fn settle(
+        self: &Arc<Self>,
+        callout: &Arc<str>,
+        answer: Answer,
+        standing: Standing,
+    ) -> Result<Identity, CalloutError> {
+        let missing = |account: &str, why: &str| {
+            CalloutError::AccountUnknown(account.into(), callout.to_string(), why.into())
+        };
+        let known = self.known.read().get(callout).cloned();
+        let known = known.ok_or_else(|| missing(callout, "account missing"))?;
+        let target = answer.account(&known.account.claims)?.to_owned();
+        let known = match self.current(&target, self.moment()) {
+            Some(known) => known,
+            None => {
+                let (own, key) = (self.clone(), target.clone());
+                let found = tokio::task::spawn_blocking(move || own.look_up(&key)).await;
+                let found = found.map_err(|error| missing(&target, &error.to_string()))?;
+                found.map_err(|why| missing(&target, &why.to_string()))?
+            }
+        };
+        self.admit_answered(&known, callout, answer, standing)
+    }
+
+    fn admit_answered(
+        &self,
+        known: &Known,
+        callout: &Arc<str>,
+        answer: Answer,
+        standing: Standing,
+    ) -> Result<Identity, CalloutError> {
+        if known.removed {
+            return Err(CalloutError::Refused(Reason::AccountExpired));
+        }
+        let (trust, now) = (self.trust.load(), self.moment());
+        answer.admit_delegated(callout, &known.account, standing, &trust, now, &self.local)
     }
 
     /// Finds an account, and those that it imports from. Blocks.
@@ -603,18 +661,31 @@ impl TokenJudge for Operators {
             Err(reason) => return Check::Decided(Outcome::Refused(reason)),
         };
         if let Some(known) = self.current(user.account(), now) {
-            return Check::Decided(self.admit(user, &known, now));
+            return self.admit(user, &known, now);
         }
         let Some(own) = self.itself.upgrade() else {
             return Check::Decided(Outcome::Refused(Reason::AccountUnknown));
         };
-        Check::Slow(SlowCheck::find(move || match own.look_up(user.account()) {
+        Check::Slow(SlowCheck::Find(Box::new(move || match own.look_up(user.account()) {
             Ok(known) => own.admit(user, &known, own.moment()),
             Err(why) => {
                 own.log(Level::Warning, format_args!("Account fetch failed: {why}"));
-                Outcome::Refused(Reason::AccountUnknown)
+                Check::Decided(Outcome::Refused(Reason::AccountUnknown))
             }
-        }))
+        })))
+    }
+
+    /// The account is known: somebody is in it. One that is over is not looked up here; its users go.
+    fn confirm(&self, said: &Said) -> Check {
+        let identity = Answer::again(said, self.moment().unix()).and_then(|answer| {
+            let known = self.known.read().get(answer.target()).cloned();
+            let known = known.ok_or(CalloutError::Refused(Reason::AccountUnknown))?;
+            self.admit_answered(&known, &said.account, answer, said.standing.clone())
+        });
+        Check::Decided(match identity {
+            Ok(identity) => Outcome::Granted(identity),
+            Err(error) => Outcome::Refused(error.reason()),
+        })
     }
 }
 

@@ -130,7 +130,8 @@ impl System {
         heard.client = self.is_heard(&disconnect(account.name()));
         if is_refusal {
             heard.refusal = self.is_heard(&self.refused());
-            heard.refusal_in_account = account.interest.has_interest(REFUSED_IN_ACCOUNT.as_bytes());
+            let told = self.told_of_refusal(closed, &account);
+            heard.refusal_in_account = told.interest.has_interest(REFUSED_IN_ACCOUNT.as_bytes());
         }
         if heard.is_anything() {
             self.note(Note::Ended { closed: closed.clone(), account, heard });
@@ -149,6 +150,12 @@ impl System {
         if self.is_heard(&self.peer_link_invalid()) {
             self.note(Note::PeerLinkInvalid { peer, link, reason: reason.to_owned() });
         }
+    }
+
+    /// Who is told of a refusal: the account of the service that has refused, or the one the client would have been in.
+    fn told_of_refusal(&self, closed: &Closed, account: &Arc<Account>) -> Arc<Account> {
+        let service = closed.refusal.as_ref().and_then(|refusal| self.shared.accounts.find(&refusal.account));
+        service.unwrap_or_else(|| account.clone())
     }
 
     /// The account of a client; the global one for those that came into none.
@@ -252,8 +259,16 @@ impl System {
             event::client_disconnect(stamp.server(), stamp.occurrence(), client.clone(), &departure)
         };
         if heard.refusal_in_account {
-            let payload = self.stamped(inner, message);
-            self.publish(account, REFUSED_IN_ACCOUNT.as_bytes(), b"", &payload);
+            let told = self.told_of_refusal(closed, account);
+            let client = describe_closed(inner, closed, &told);
+            let departure = match &closed.refusal {
+                Some(refusal) => Departure { reason: refusal.reason.clone(), ..departure.clone() },
+                None => departure.clone(),
+            };
+            let payload = self.stamped(inner, |stamp| {
+                event::client_disconnect(stamp.server(), stamp.occurrence(), client, &departure)
+            });
+            self.publish(&told, REFUSED_IN_ACCOUNT.as_bytes(), b"", &payload);
         }
         if heard.refusal {
             self.emit(inner, &self.refused(), message);
