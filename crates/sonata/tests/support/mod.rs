@@ -6,6 +6,7 @@ pub(crate) mod folder;
 pub(crate) mod process;
 pub(crate) mod responder;
 pub(crate) mod secure;
+pub(crate) mod service;
 pub(crate) mod wire;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

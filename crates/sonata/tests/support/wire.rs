@@ -11,6 +11,17 @@ pub(crate) struct Wire {
     reader: BufReader<TcpStream>,
 }
 
+/// A message as it came.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) subject: String,
+    /// Empty for none.
+    pub(crate) reply: String,
+    /// Empty for none.
+    pub(crate) headers: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
+}
+
 impl Wire {
     /// Connects and reads the greeting.
     pub(crate) fn connect(port: u16) -> Self {
@@ -60,6 +71,41 @@ impl Wire {
         let mut line = String::new();
         self.reader.read_line(&mut line).unwrap();
         line.trim_end_matches("\r\n").to_owned()
+    }
+
+    /// The next message; none when the connection is over or nothing comes. Everything else is passed over.
+    pub(crate) fn message(&mut self) -> Option<Message> {
+        loop {
+            let mut line = String::new();
+            if self.reader.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let number = |word: &str| word.parse::<usize>().unwrap();
+            let (reply, header_bytes, bytes) = match words[..] {
+                ["PING"] => {
+                    self.send("PONG\r\n");
+                    continue;
+                }
+                ["MSG", _, _, bytes] => ("", 0, number(bytes)),
+                ["MSG", _, _, reply, bytes] => (reply, 0, number(bytes)),
+                ["HMSG", _, _, header_bytes, bytes] => ("", number(header_bytes), number(bytes)),
+                ["HMSG", _, _, reply, header_bytes, bytes] => (reply, number(header_bytes), number(bytes)),
+                _ => continue,
+            };
+            let mut headers = vec![0; bytes + 2];
+            self.reader.read_exact(&mut headers).ok()?;
+            headers.truncate(bytes);
+            let payload = headers.split_off(header_bytes);
+            return Some(Message { subject: words[1].into(), reply: reply.into(), headers, payload });
+        }
+    }
+
+    /// Publishes.
+    pub(crate) fn publish(&mut self, subject: &str, payload: &[u8]) {
+        let start = format!("PUB {subject} {}\r\n", payload.len());
+        let bytes = [start.as_bytes(), payload, b"\r\n"].concat();
+        self.reader.get_mut().write_all(&bytes).unwrap();
     }
 
     /// The JSON of the next line, an `INFO`.
