@@ -22,7 +22,7 @@ const FLOORS: &[&[&str]] = &[
 const ALONE: &[&str] = &["sonata-bench", "sonata-wire", "nats-conf"];
 
 /// Programs that show how the others are used: they may use any, and none may use them.
-const EXAMPLES: &[&str] = &["simple-service"];
+const EXAMPLES: &[&str] = &["auth-callout-service", "simple-service"];
 
 /// Pairs that must not know each other although the floors would allow it.
 const NEVERS: &[(&str, &str)] = &[
