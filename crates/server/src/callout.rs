@@ -17,7 +17,7 @@ use rand::RngExt as _;
 use rand::distr::Alphanumeric;
 use sonata_auth::callout::answer::{ANSWER_BYTES_MAX, Answer, Expected, Signers};
 use sonata_auth::callout::error::CalloutError;
-use sonata_auth::callout::{Callout, Delegation, Question, SUBJECT, Said, XKEY_HEADER};
+use sonata_auth::callout::{Callout, Delegation, Question, SUBJECT, Said, Standing, XKEY_HEADER};
 use sonata_auth::check::{Asking, Check, Outcome};
 use sonata_auth::token::Moment;
 use sonata_auth::user::Identity;
@@ -123,7 +123,9 @@ impl Callouts {
         let standing = question.caller.standing;
         match (&question.delegation, inner.operators.get()) {
             (Some(delegation), _) => self.admit(&inner, answer, delegation, standing),
-            (None, Some(operators)) => operators.settle(&question.account, answer, standing).await,
+            (None, Some(operators)) => {
+                operators.settle(&inner.slow_checks, &question.account, answer, standing).await
+            }
             (None, None) => Err(CalloutError::CannotAsk("no operator is trusted".into())),
         }
     }
@@ -133,7 +135,7 @@ impl Callouts {
         inner: &Inner,
         answer: Answer,
         delegation: &Delegation,
-        standing: sonata_auth::callout::Standing,
+        standing: Standing,
     ) -> Result<Identity, CalloutError> {
         let knows = |name: &str| inner.shared.accounts.find(name).is_some();
         answer.admit_configured(delegation, standing, knows, self.moment(), &self.local)
@@ -176,7 +178,13 @@ impl Callouts {
     }
 
     /// Says why somebody was not let in.
-    fn refuse(&self, connection_id: u64, account: Arc<str>, error: &CalloutError) -> Outcome {
+    fn refuse(
+        &self,
+        connection_id: u64,
+        account: Arc<str>,
+        own_account: Option<Arc<str>>,
+        error: &CalloutError,
+    ) -> Outcome {
         match error {
             CalloutError::AccountFull => return Outcome::Refused(error.reason()),
             CalloutError::Unanswered => {
@@ -184,14 +192,14 @@ impl Callouts {
             }
             error => self.logger.write(Level::Warning, format_args!("{error}")),
         }
-        self.note(connection_id, account, error.told());
+        self.note(connection_id, Refusal { account, own_account, reason: error.told() });
         Outcome::Refused(error.reason())
     }
 
     /// Has the account of a service hear of a refusal once the client is gone.
-    fn note(&self, connection_id: u64, account: Arc<str>, reason: String) {
+    fn note(&self, connection_id: u64, refusal: Refusal) {
         if let Some(entry) = self.inner().and_then(|inner| inner.connections.find(connection_id)) {
-            entry.set_refusal(Refusal { account, reason });
+            entry.set_refusal(refusal);
         }
     }
 }
@@ -201,19 +209,21 @@ impl Callout for Callouts {
         let own = self.itself.upgrade();
         Box::pin(async move {
             let (id, account) = (question.caller.connection_id, question.account.clone());
+            let own_account = question.own_account.clone();
             let Some(own) = own else {
                 return Check::Decided(Outcome::Refused(CalloutError::Unanswered.reason()));
             };
             Check::Decided(match own.decide(question).await {
                 Ok(identity) => Outcome::Granted(identity),
-                Err(error) => own.refuse(id, account, &error),
+                Err(error) => own.refuse(id, account, own_account, &error),
             })
         })
     }
 
     fn note_refusal(&self, delegation: &Delegation, connection_id: u64) {
         let reason = CloseReason::AuthenticationFailure.to_string();
-        self.note(connection_id, delegation.account.clone(), reason);
+        let account = delegation.account.clone();
+        self.note(connection_id, Refusal { account, own_account: None, reason });
     }
 
     fn confirm(&self, delegation: &Delegation, said: &Said) -> Check {

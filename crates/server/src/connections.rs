@@ -37,6 +37,8 @@ pub(crate) struct Entry {
 pub(crate) struct Refusal {
     /// Where the service listens, and whoever wants to hear of its refusals.
     pub(crate) account: Arc<str>,
+    /// The account that the client would have been in without the service.
+    pub(crate) own_account: Option<Arc<str>>,
     /// Why, as they are told.
     pub(crate) reason: String,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sonata_auth::check::{Check, Outcome, SlowCheck, Work};
+use sonata_auth::check::{Check, Outcome, SlowCheck};
 use tokio::sync::{Semaphore, oneshot};
 
 /// Checks at the same time at least; otherwise as many as there are processors. A bcrypt comparison keeps one busy for
@@ -43,6 +43,14 @@ impl SlowChecks {
             }
         });
     }
+
+    /// Looks something up, in turn with the checks that do. None when the thread was lost.
+    pub(crate) async fn find<T: Send + 'static>(
+        &self,
+        find: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        on_a_thread(find, &self.waiting).await
+    }
 }
 
 /// None when a thread was lost.
@@ -58,7 +66,10 @@ async fn finish(check: SlowCheck, computing: Arc<Semaphore>, waiting: Arc<Semaph
     }
 }
 
-async fn on_a_thread(work: Work, turns: &Arc<Semaphore>) -> Option<Check> {
+async fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+    turns: &Arc<Semaphore>,
+) -> Option<T> {
     let turn = turns.clone().acquire_owned().await.ok()?;
     let done = tokio::task::spawn_blocking(move || {
         // Kept until the work is done, also when nobody waits for it any more.

@@ -145,7 +145,7 @@ impl World {
         let folder = Folder::new();
         let text = format!(
             "listen: \"127.0.0.1:-1\"\nhttp: \"127.0.0.1:-1\"\noperator: {trusted}\nresolver {{ type: full, dir: {:?}, interval: \"2m\" }}\n\
-             authorization {{ timeout: 1 }}\nresolver_preload {{\n{preload}}}\n{more}",
+             authorization {{ timeout: 2 }}\nresolver_preload {{\n{preload}}}\n{more}",
             folder.at("accounts")
         );
         let conf = folder.write("x.conf", &text);

@@ -46,6 +46,7 @@ use crate::clock::Clock;
 use crate::inner::Inner;
 use crate::logger::Logger;
 use crate::server::StartError;
+use crate::slow::SlowChecks;
 
 /// An account that is expired or gone is not looked for again sooner than this.
 const LOOKUP_PAUSE_NS: u64 = 1_000_000_000;
@@ -341,6 +342,7 @@ impl Operators {
     /// Puts a user where the service of an account wants it.
     pub(crate) async fn settle(
         self: &Arc<Self>,
+        slow_checks: &SlowChecks,
         callout: &Arc<str>,
         answer: Answer,
         standing: Standing,
@@ -355,8 +357,8 @@ impl Operators {
             Some(known) => known,
             None => {
                 let (own, key) = (self.clone(), target.clone());
-                let found = tokio::task::spawn_blocking(move || own.look_up(&key)).await;
-                let found = found.map_err(|error| missing(&target, &error.to_string()))?;
+                let found = slow_checks.find(move || own.look_up(&key)).await;
+                let found = found.ok_or_else(|| missing(&target, "the lookup was lost"))?;
                 found.map_err(|why| missing(&target, &why.to_string()))?
             }
         };

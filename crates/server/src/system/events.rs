@@ -121,7 +121,9 @@ impl System {
 
     /// A connection has ended.
     pub(crate) fn on_ended(&self, closed: &Arc<Closed>) {
-        let Some(account) = self.account_of(&closed.profile) else { return };
+        let own_account = closed.refusal.as_ref().and_then(|refusal| refusal.own_account.as_deref());
+        let account = own_account.or(closed.profile.account.as_deref()).unwrap_or(GLOBAL_ACCOUNT);
+        let Some(account) = self.shared.accounts.find(account) else { return };
         let is_refusal = matches!(
             closed.reason,
             CloseReason::AuthenticationFailure | CloseReason::ProxyNotTrusted | CloseReason::ProxyRequired
