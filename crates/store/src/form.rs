@@ -250,8 +250,8 @@ pub(crate) fn unframe(bytes: &Bytes, stream: u64, number: u64, lock: Option<Lock
     }
 }
 
-/// Adds the records of a block to a table, up to the first that is not as it was written. Sequences lie in `base..`.
-/// Returns whether all was well.
+/// Adds the records of a block to a table. One that is not as it was written is passed over by the length that it gives, and
+/// ends the block if nothing that verifies stands there. Sequences lie in `base..`. Returns whether all was well.
 pub(crate) fn index_block(
     table: &mut Table,
     names: &mut NameBook,
@@ -261,8 +261,16 @@ pub(crate) fn index_block(
     plain: &[u8],
 ) -> bool {
     let mut at = 0;
+    let mut whole = true;
     while at < plain.len() {
-        let Some(record) = record::decode(&plain[at..], stream) else { return false };
+        let Some(record) = record::decode(&plain[at..], stream) else {
+            whole = false;
+            match record::claimed_length(&plain[at..]) {
+                Some(length) => at += length,
+                None => return false,
+            }
+            continue;
+        };
         let delta = record.sequence.checked_sub(base).and_then(|delta| u32::try_from(delta).ok());
         let follows = |delta: &u32| table.rows.last().is_none_or(|row| row.delta < *delta);
         let Some(delta) = delta.filter(follows) else { return false };
@@ -272,7 +280,7 @@ pub(crate) fn index_block(
         table.rows.push(Row::new(record.timestamp, delta, offset, record.length as u32, local, headers));
         at += record.length;
     }
-    true
+    whole
 }
 
 /// Finds a name's number while a table is built from records.

@@ -66,6 +66,12 @@ pub(crate) fn decode(bytes: &[u8], stream: u64) -> Option<Record<'_>> {
     Some(Record { length, sequence, timestamp, subject, headers, payload })
 }
 
+/// How long the record at the start of `bytes` says that it is, whether or not it verifies; at least as long as any is.
+pub(crate) fn claimed_length(bytes: &[u8]) -> Option<usize> {
+    let length = u32_at(bytes, 0)? as usize;
+    (length >= HEAD + CHECKSUM && length <= bytes.len()).then_some(length)
+}
+
 /// The message of a record, as slices of `bytes`, which start with it.
 pub(crate) fn message(bytes: &Bytes, stream: u64, sequence: u64) -> Option<Message> {
     let record = decode(bytes, stream).filter(|record| record.sequence == sequence)?;

@@ -276,6 +276,11 @@ impl Store {
         })
     }
 
+    /// Sequences whose messages damage has cost, in order.
+    pub fn lost_sequences(&self) -> impl Iterator<Item = u64> + '_ {
+        self.lost_sequences.iter()
+    }
+
     /// The message of a sequence; `None` if there is none.
     ///
     /// # Errors

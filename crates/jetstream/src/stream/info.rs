@@ -13,6 +13,10 @@ use crate::api::response::{
 use crate::outgoing::Publish;
 use crate::timestamp::Timestamp;
 
+/// Lost sequences that are listed; how many there are is not said otherwise, so it is enough for any damage but of whole
+/// files, whose sequences are in the log.
+const LOST_LISTED_MAX: usize = 4096;
+
 impl Machine {
     /// What the stream holds.
     pub fn state(&self) -> StreamState {
@@ -29,8 +33,10 @@ impl Machine {
             subjects: BTreeMap::new(),
             num_deleted: state.deleted,
             deleted: Vec::new(),
-            lost: (state.lost.messages > 0)
-                .then(|| LostMessages { msgs: Vec::new(), bytes: state.lost.bytes }),
+            lost: (state.lost.messages > 0).then(|| LostMessages {
+                msgs: self.store.lost_sequences().take(LOST_LISTED_MAX).collect(),
+                bytes: state.lost.bytes,
+            }),
             consumer_count: self.consumers.values().filter(|consumer| !consumer.config.direct).count() as u64,
         }
     }
