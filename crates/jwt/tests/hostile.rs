@@ -1,7 +1,7 @@
 //! Tokens that nobody honest makes: an error each, in bounded time, and nothing else.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use data_encoding::BASE64URL_NOPAD;
+use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use nkeys::{KeyPair, KeyPairType};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -185,5 +185,32 @@ fn json_value() -> impl Strategy<Value = Value> {
             prop::collection::btree_map(names, inner, 0..6)
                 .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
+    })
+}
+
+/// Advisory 2026-23: the key of an issuer that is right in all but its length ended the original before anybody had logged in.
+#[test]
+fn an_issuer_that_is_too_short() {
+    let account = pair(KeyPairType::Account);
+    let raw = BASE32_NOPAD.decode(account.public_key().as_bytes()).unwrap();
+    for length in 0..raw.len() - 2 {
+        let mut short = raw[..length].to_vec();
+        short.extend_from_slice(&crc16(&short).to_le_bytes());
+        let key = BASE32_NOPAD.encode(&short);
+        let body = json!({"iss": key, "sub": account.public_key(), "nats": {"type": "user", "version": 2}});
+        let refused = decode::<User>(&signed(HEADER, &body.to_string(), &account)).unwrap_err();
+        assert!(matches!(refused, TokenError::Issuer(_) | TokenError::Signature(_)), "{length}: {refused:?}");
+    }
+}
+
+/// CRC-16/XMODEM, the check of keys in text.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, byte| {
+        (0..8).fold(
+            crc ^ u16::from(*byte) << 8,
+            |crc: u16, _| {
+                if crc & 0x8000 > 0 { crc << 1 ^ 0x1021 } else { crc << 1 }
+            },
+        )
     })
 }
