@@ -108,6 +108,8 @@ pub struct Account {
     streams: RwLock<BTreeMap<Arc<str>, Arc<Stream>>>,
     /// Who follows whom: followers by the name of their origin.
     pub(crate) followers: RwLock<BTreeMap<String, Vec<std::sync::Weak<Stream>>>>,
+    /// Mirrors that answer direct gets in their origin's name, by that name.
+    pub(crate) direct_mirrors: RwLock<BTreeMap<String, Vec<std::sync::Weak<Stream>>>>,
     /// Streams that are being restored: their names and subjects are taken.
     pub(crate) expected: Arc<crate::node::Expected>,
     /// Requests to the API.
@@ -136,6 +138,7 @@ impl Account {
             limits: RwLock::new(limits),
             streams: RwLock::default(),
             followers: RwLock::default(),
+            direct_mirrors: RwLock::default(),
             expected: Arc::default(),
             api_total: AtomicU64::new(0),
             api_errors: AtomicU64::new(0),

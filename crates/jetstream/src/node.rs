@@ -219,10 +219,14 @@ impl Node {
 
     /// As [`Node::after`], but a turn that is wanted is left to the caller: true then.
     pub fn after_but_turn(&self, stream: &Arc<Stream>) -> bool {
-        let (mut wishes, watched, stored, ears) = {
+        let (mut wishes, watched, stored, ears, relinked) = {
             let mut machine = stream.lock();
-            (machine.take_turn_wish(), machine.take_watched(), machine.take_stored(), machine.take_ears())
+            let (ears, relinked) = (machine.take_ears(), machine.take_relinked());
+            (machine.take_turn_wish(), machine.take_watched(), machine.take_stored(), ears, relinked)
         };
+        if relinked && let Some(account) = self.account(stream.account) {
+            self.note_followed(&account, stream);
+        }
         if let Some(ears) = ears {
             let number = ears.number;
             self.world.listen(stream, ears);
@@ -436,11 +440,8 @@ impl Node {
         out: &mut dyn Publish,
     ) -> Option<bool> {
         let Operation::DirectGet { stream, subject } = operation else { return None };
-        let Ok(found) = account.stream(stream) else { return Some(false) };
+        let Some(found) = self.direct_stream(account, stream) else { return Some(false) };
         let mut machine = found.lock();
-        if !machine.config().allow_direct {
-            return Some(false);
-        }
         if request.reply.is_empty() {
             return Some(true);
         }
@@ -457,9 +458,7 @@ impl Node {
     /// Whether there is somebody to answer: direct gets are asked of the stream itself.
     pub fn answers(&self, account: &Account, operation: &Operation<'_>) -> bool {
         match operation {
-            Operation::DirectGet { stream, .. } => {
-                account.stream(stream).is_ok_and(|stream| stream.lock().config().allow_direct)
-            }
+            Operation::DirectGet { stream, .. } => self.direct_stream(account, stream).is_some(),
             _ => true,
         }
     }
@@ -488,7 +487,7 @@ impl Node {
                 Heard { known, moved: Some(found) }
             }
             Operation::DirectGet { stream, subject } => {
-                let Ok(found) = account.stream(stream) else { return Heard::UNKNOWN };
+                let Some(found) = self.direct_stream(account, stream) else { return Heard::UNKNOWN };
                 if request.reply.is_empty() {
                     return Heard::KNOWN;
                 }

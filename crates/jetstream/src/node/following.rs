@@ -26,11 +26,42 @@ impl Node {
             stream.set_followed(followers.contains_key(&*stream.name));
         }
         drop(followers);
+        self.note_direct_mirror(account, stream);
         if !origins.is_empty() {
             self.world.wake(stream);
         }
         // It may be an origin that others have waited for.
         self.wake_followers(stream);
+    }
+
+    fn note_direct_mirror(&self, account: &Account, stream: &Arc<Stream>) {
+        let config = stream.lock().config().clone();
+        let mut mirrors = account.direct_mirrors.write();
+        for listed in mirrors.values_mut() {
+            listed.retain(|known| known.upgrade().is_some_and(|known| known.lane != stream.lane));
+        }
+        if let Some(origin) = config.mirror.as_ref().filter(|_| config.mirror_direct) {
+            mirrors.entry(origin.name.clone()).or_default().push(Arc::downgrade(stream));
+        }
+        mirrors.retain(|_, listed| !listed.is_empty());
+    }
+
+    /// Who answers a direct get: the stream of that name, or one of the mirrors that answer for it and have nearly all that
+    /// it has, each as likely. `None` when there is nobody.
+    pub(super) fn direct_stream(&self, account: &Account, name: &str) -> Option<Arc<Stream>> {
+        let own = account.stream(name).ok().filter(|stream| stream.lock().config().allow_direct);
+        let mirrors = account.direct_mirrors.read().get(name).cloned().unwrap_or_default();
+        if mirrors.is_empty() {
+            return own;
+        }
+        let mirrors = mirrors.iter().filter_map(std::sync::Weak::upgrade);
+        let ready = mirrors.filter(|mirror| !mirror.is_deleted() && mirror.lock().has_caught_up());
+        let mut all: Vec<Arc<Stream>> = own.into_iter().chain(ready).collect();
+        if all.is_empty() {
+            return None;
+        }
+        let picked = usize::try_from(self.world.random() % all.len() as u64).unwrap_or(0);
+        Some(all.swap_remove(picked))
     }
 
     /// An origin has something new.

@@ -117,7 +117,6 @@ impl Node {
         for subject in dropped.subjects.iter().filter(|subject| !kept.subjects.contains(subject)) {
             self.world.unsubscribe(account.id, subject, found.lane);
         }
-        self.note_followed(account, &found);
         self.after(&found);
         logged.map(|()| None)
     }

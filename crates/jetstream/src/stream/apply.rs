@@ -309,6 +309,7 @@ impl Machine {
         }
         // It was checked when it was admitted.
         let _ = self.compile();
+        self.relinked = true;
         if window {
             self.dedupe.expire(now.saturating_sub(self.config.duplicate_window));
         }

@@ -25,6 +25,9 @@ use crate::record::{self, Malformed, Reader, Record, publish_flag, put_bytes, pu
 const PORTION_MESSAGES: usize = 256;
 const PORTION_BYTES: usize = 1024 * 1024;
 
+/// A mirror that misses fewer messages than that answers for its origin.
+const CAUGHT_UP_LAG: u64 = 10;
+
 /// Records on their way into the log beyond which nothing more is taken.
 const IN_FLIGHT_MAX: u64 = 4096;
 
@@ -467,6 +470,13 @@ impl Machine {
             following.last = following.next.sequence.saturating_sub(1);
         }
         self.rest_feeds();
+    }
+
+    /// Whether a mirror has nearly all that its origin has. One that is written to may always be a little behind.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        let mirror = self.following.iter().find(|following| following.is_mirror);
+        mirror
+            .is_some_and(|mirror| mirror.last > 0 && mirror.heard_at.is_some() && mirror.lag < CAUGHT_UP_LAG)
     }
 
     pub(super) fn mirror_info(&self, now: i64) -> Option<SourceInfo> {

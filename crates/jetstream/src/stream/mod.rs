@@ -201,6 +201,8 @@ pub struct Machine {
     ears_number: u64,
     /// Something was stored since followers were last told.
     stored: bool,
+    /// The configuration has changed, and maybe who is followed.
+    relinked: bool,
     /// Boxed: a map keeps its places half empty when names ascend.
     pub(crate) consumers: BTreeMap<Arc<str>, Box<Consumer>>,
     /// Names by number.
@@ -367,6 +369,7 @@ impl Machine {
             ears: None,
             ears_number: 0,
             stored: false,
+            relinked: false,
             consumers: BTreeMap::new(),
             consumer_names: BTreeMap::new(),
             next_consumer: 1,
@@ -419,6 +422,11 @@ impl Machine {
     /// Whether something was stored since this was last asked.
     pub fn take_stored(&mut self) -> bool {
         std::mem::take(&mut self.stored)
+    }
+
+    /// Whether the configuration has changed since this was last asked, and with it maybe who is followed.
+    pub fn take_relinked(&mut self) -> bool {
+        std::mem::take(&mut self.relinked)
     }
 
     /// Configuration.
