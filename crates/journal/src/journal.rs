@@ -244,6 +244,16 @@ impl Journal {
         Position(self.shared.lock().gather.next() - 1)
     }
 
+    /// Frees the files that are released, which the writer otherwise does in time: for whoever releases more after it has
+    /// ended. If it fails the files stay, which is no harm.
+    pub fn reclaim(&self) {
+        let mut tail = self.tail.lock();
+        if tail.is_open() && tail.mark().is_ok() {
+            tail.reclaim();
+        }
+        self.note(&mut tail);
+    }
+
     /// Who keeps the oldest file from being reused; `None` if nobody does, or if it is the one that is being written.
     #[must_use]
     pub fn pinned(&self) -> Option<Pinned> {

@@ -380,6 +380,7 @@ impl JetStream {
             let _ = thread.join();
         }
         self.checkpoint_all();
+        self.journal.reclaim();
         self.lanes.write().clear();
         self.subscriptions.lock().clear();
         self.itself.store(None);

@@ -294,7 +294,7 @@ impl JetStream {
                 self.warn_of(handle, "write", &error);
                 return;
             }
-            if self.is_stopping() {
+            if self.is_stopping() && !self.resave {
                 return;
             }
         }
