@@ -59,9 +59,24 @@ pub struct Account {
     /// What it imports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub imports: Vec<Import>,
+    /// Its token.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub jwt: String,
+    /// Who has signed that.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub issuer_key: String,
     /// What the account calls itself.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name_tag: String,
+    /// What its token is marked with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// What its token says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoded_jwt: Option<serde_json::Value>,
+    /// Whose tokens are revoked, by key, and up to when.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub revoked_user: BTreeMap<String, Timestamp>,
     /// Numbers about its interest.
     pub sublist_stats: InterestStats,
 }

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use data_encoding::BASE64URL_NOPAD;
 use sonata_broker::account::{Account, GLOBAL_ACCOUNT};
 use sonata_broker::client::Client;
 use sonata_broker::close::CloseReason;
@@ -18,6 +19,8 @@ use sonata_broker::connection::{self, ConnectionCounts, Profile};
 use sonata_broker::interest::InterestCounts;
 use sonata_broker::subscription::{Subscription, SubscriptionRecord};
 use sonata_conf::options::{DEFAULT_TLS_TIMEOUT, Options, WriteTimeout};
+use sonata_jwt::account::Account as TokenAccount;
+use sonata_jwt::claims::Claims;
 use sonata_monitor::accountz;
 use sonata_monitor::accstatz::{AccountStats, Traffic, Volume};
 use sonata_monitor::connz::{self, ConnectionKey, ConnectionState};
@@ -34,6 +37,7 @@ use sonata_monitor::text::{RoundTrip, Timestamp, Uptime};
 use sonata_monitor::varz::{self, ByKind, MemoryPool, MemoryPools, Varz};
 use sonata_monitor::view::ServerView;
 
+use crate::clock::Clock;
 use crate::connections::{Closed, Entry, TlsFacts};
 use crate::identity::NATS_VERSION;
 use crate::inner::{Inner, Stage};
@@ -536,7 +540,8 @@ impl ServerView for View {
             None if name == GLOBAL_ACCOUNT => &options.mappings,
             None => &Vec::new(),
         };
-        Some(accountz::Account {
+        let token = self.inner.operators.get().and_then(|operators| operators.token_of(name));
+        let detail = accountz::Account {
             account_name: name.into(),
             update_time: Timestamp(account.updated_unix_ns()),
             is_system: self.options().system_account_name() == Some(name),
@@ -550,6 +555,10 @@ impl ServerView for View {
             name_tag: self.name_tag(name),
             sublist_stats: self.interest(Some(name)),
             ..accountz::Account::default()
+        };
+        Some(match token {
+            Some((token, claims)) => with_token(detail, token, claims),
+            None => detail,
         })
     }
 
@@ -693,6 +702,22 @@ fn shown_subscriptions(counts: &InterestCounts) -> u64 {
 }
 
 /// What an account calls itself.
+/// What an account's token adds to what is told of it.
+fn with_token(detail: accountz::Account, token: String, claims: Claims<TokenAccount>) -> accountz::Account {
+    let said = token.split('.').nth(1).and_then(|said| BASE64URL_NOPAD.decode(said.as_bytes()).ok());
+    let time = |seconds: i64| Timestamp(seconds.saturating_mul(1_000_000_000));
+    let revoked = claims.nats.revocations.0;
+    accountz::Account {
+        expired: claims.data.expires > 0 && claims.data.expires <= Clock::calendar_unix_ns() / 1_000_000_000,
+        decoded_jwt: said.and_then(|said| serde_json::from_slice(&said).ok()),
+        jwt: token,
+        issuer_key: claims.data.issuer,
+        tags: claims.nats.meta.tags,
+        revoked_user: revoked.into_iter().map(|(key, until)| (key, time(until))).collect(),
+        ..detail
+    }
+}
+
 pub(crate) fn name_tag(inner: &Inner, account: &str) -> String {
     let operators = inner.operators.get();
     operators.and_then(|operators| operators.name_tag(account)).unwrap_or_else(|| account.into())

@@ -668,10 +668,14 @@ fn limits_of_streams_hold_at_once() {
 /// What monitoring shows, and what a reload changes.
 #[test]
 fn monitoring_and_reloads() {
-    let token = |name: &str| account_token(MAIN, |claims| claims.data.name = name.into());
+    let main_token = account_token(MAIN, |claims| {
+        claims.data.name = "one".into();
+        claims.nats.meta.tags = vec!["t:2".into()];
+        claims.nats.revocations.0.insert("UREVOKED".into(), 7);
+    });
     for program in programs() {
-        let world =
-            World::with_accounts(&program, &[(MAIN, token("one")), (4, account_token(4, |_| {}))], "");
+        let accounts = [(MAIN, main_token.clone()), (4, account_token(4, |_| {}))];
+        let world = World::with_accounts(&program, &accounts, "");
         let user_token = user_token(&account(MAIN), |claims| claims.nats.meta.tags = vec!["t:1".into()]);
         let mut wire = world.member(&user_token);
         let mut other = world.member(&plain_user(4));
@@ -682,6 +686,21 @@ fn monitoring_and_reloads() {
         assert_eq!(own["issuer_key"], account(MAIN).public_key());
         assert_eq!((&own["name_tag"], &own["tags"]), (&json!("one"), &json!(["t:1"])));
         assert_eq!(own["jwt"], user_token);
+
+        let key = account(MAIN).public_key();
+        let shown = get(world.process.monitor_port(), &format!("/accountz?acc={key}"));
+        let own = &shown["account_detail"];
+        assert_eq!((&own["account_name"], &own["expired"]), (&json!(key), &json!(false)));
+        assert_eq!((&own["jwt"], &own["issuer_key"]), (&json!(main_token), &json!(operator().public_key())));
+        assert_eq!((&own["name_tag"], &own["tags"]), (&json!("one"), &json!(["t:2"])));
+        let said = main_token.split('.').nth(1).unwrap();
+        let said = data_encoding::BASE64URL_NOPAD.decode(said.as_bytes()).unwrap();
+        let said: Value = serde_json::from_slice(&said).unwrap();
+        for part in ["sub", "iss", "name", "iat", "jti"] {
+            assert_eq!(own["decoded_jwt"][part], said[part], "{part} {program:?}");
+        }
+        assert_eq!(own["decoded_jwt"]["nats"]["limits"], said["nats"]["limits"], "{program:?}");
+        assert_eq!(own["revoked_user"], json!({ "UREVOKED": "1970-01-01T00:00:07Z" }), "{program:?}");
 
         let conf = world.folder.at("x.conf");
         let text = std::fs::read_to_string(&conf).unwrap();

@@ -275,6 +275,12 @@ impl Operators {
         table.find(key).map(|place| table.meant[place].clone())
     }
 
+    /// The token of an account, if it was looked up, and what it says.
+    pub(crate) fn token_of(&self, key: &str) -> Option<(String, Claims<Account>)> {
+        let known = self.known.read();
+        known.get(key).map(|known| (known.token.clone(), known.account.claims.clone()))
+    }
+
     /// What an account calls itself, if it was looked up and has a name.
     pub(crate) fn name_tag(&self, key: &str) -> Option<String> {
         let known = self.known.read();
