@@ -42,6 +42,17 @@ impl Usage {
         })
     }
 
+    /// Bytes allowed in memory and in files from now on; -1 is no limit.
+    pub(crate) fn set_room(&self, memory_max: i64, file_max: i64) {
+        self.memory_max.store(memory_max, Ordering::Relaxed);
+        self.file_max.store(file_max, Ordering::Relaxed);
+    }
+
+    /// Bytes allowed; -1 is no limit.
+    pub fn room(&self, storage: Storage) -> i64 {
+        self.of(storage).1.load(Ordering::Relaxed)
+    }
+
     /// What holds for batches of all accounts of the server from now on.
     pub fn set_batch_limits(&self, limits: BatchLimits) {
         self.batches.set_limits(limits);

@@ -130,6 +130,8 @@ pub struct Settings {
 /// See the module.
 pub struct Node {
     settings: Settings,
+    /// Those of the settings until they are [changed](Node::set_limits).
+    limits: RwLock<ServerLimits>,
     world: Arc<dyn World>,
     usage: Arc<Usage>,
     accounts: RwLock<HashMap<u32, Arc<Account>>>,
@@ -144,12 +146,32 @@ impl Node {
     pub fn new(settings: Settings, world: Arc<dyn World>) -> Arc<Self> {
         let usage = Usage::new(settings.max_memory, settings.max_storage, None);
         usage.set_batch_limits(settings.limits.batch);
-        Arc::new(Self { usage, settings, world, accounts: RwLock::default(), lanes: RwLock::default() })
+        let limits = RwLock::new(settings.limits);
+        Arc::new(Self {
+            usage,
+            settings,
+            limits,
+            world,
+            accounts: RwLock::default(),
+            lanes: RwLock::default(),
+        })
     }
 
     /// Settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What holds for every account now.
+    pub fn limits(&self) -> ServerLimits {
+        *self.limits.read()
+    }
+
+    /// What holds for every account from now on, and the bytes in memory and in files for all of them. What exists stays.
+    pub fn set_limits(&self, limits: ServerLimits, max_memory: i64, max_storage: i64) {
+        *self.limits.write() = limits;
+        self.usage.set_batch_limits(limits.batch);
+        self.usage.set_room(max_memory, max_storage);
     }
 
     /// What all accounts use.

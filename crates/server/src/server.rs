@@ -384,8 +384,8 @@ impl Server {
             None => None,
         };
         let touches = |apply: Apply| changes.iter().any(|change| change.apply == apply);
-        if touches(Apply::JetStream) || touches(Apply::JetStreamLimits) {
-            let text = "changing jetstream while the server runs is not supported yet";
+        if touches(Apply::JetStream) {
+            let text = "turning jetstream on or off while the server runs is not supported yet";
             return Err(ReloadError::Start(StartError::JetStream(text.into())));
         }
         let authorization_version =
@@ -418,6 +418,9 @@ impl Server {
         let new = Arc::new(options);
         inner.options.store(new.clone());
         inner.tls.store(tls);
+        if let (Some(jetstream), Some(said)) = (inner.jetstream.get(), &new.jetstream) {
+            jetstream.change_limits(said, &new);
+        }
         inner.ocsp.begin(inner);
         update_accounts(
             &new,

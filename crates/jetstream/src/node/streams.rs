@@ -13,7 +13,7 @@ use crate::api::response::{
     ClusterInfo, LIST_MAX, MessageGetReply, NAMES_MAX, Page, Response, StreamCreateReply, StreamDeleteReply,
     StreamInfoReply, StreamListReply, StreamNamesReply,
 };
-use crate::config::StreamConfig;
+use crate::config::{Storage, StreamConfig};
 use crate::outgoing::Publish;
 use crate::stream::{Ears, Header, Machine, Parts, Stream};
 
@@ -33,7 +33,7 @@ impl Node {
         if stream.contains(['\\', '/']) {
             return Err(ErrorCode::StreamNameContainsPathSeparators.into());
         }
-        let limits = account.limits(self.settings().limits);
+        let limits = account.limits(self.limits());
         let mut config = said.config.create(&limits, said.pedantic)?;
         self.check_origins(account, &mut config, said.pedantic)?;
         config.stamp();
@@ -51,6 +51,7 @@ impl Node {
             return Err(ErrorCode::StreamNameInUse.into());
         }
         account.check_beside(&config, true)?;
+        self.check_reserved(&config, None)?;
         let header =
             Header { lane: self.new_lane(), account: account.name.to_string(), created: request.now, config };
         let (store, commit) = self.world.create_store(&header)?;
@@ -79,6 +80,24 @@ impl Node {
         Ok(Some(Response::done(StreamCreateReply { info: Some(info), did_create: true }).encode()))
     }
 
+    /// Whether what a stream reserves by its `max_bytes` is there, beside what those of all accounts do.
+    fn check_reserved(&self, config: &StreamConfig, own: Option<u64>) -> Result<(), ApiError> {
+        let room = self.usage.room(config.storage);
+        if config.max_bytes <= 0 || room < 0 {
+            return Ok(());
+        }
+        let others = self.streams().into_iter().filter(|stream| Some(stream.lane) != own);
+        let configs = others.map(|stream| stream.lock().config().clone());
+        let reserved = configs
+            .filter(|other| other.storage == config.storage)
+            .fold(config.max_bytes, |sum, other| sum.saturating_add(other.max_bytes.max(0)));
+        match config.storage {
+            _ if reserved <= room => Ok(()),
+            Storage::Memory => Err(ErrorCode::MemoryResourcesExceeded.into()),
+            Storage::File => Err(ErrorCode::StorageResourcesExceeded.into()),
+        }
+    }
+
     /// A number that no stream has; 0 is the server's own.
     pub(super) fn new_lane(&self) -> u64 {
         loop {
@@ -102,13 +121,14 @@ impl Node {
             return Err(ErrorCode::StreamMismatch.into());
         }
         let found = account.stream(stream)?;
-        let limits = account.limits(self.settings().limits);
+        let limits = account.limits(self.limits());
         let old = found.lock().config().clone();
         let mut new = old.update(said.config, &limits, said.pedantic)?;
         self.check_origins(account, &mut new, said.pedantic)?;
         new.stamp();
         check_consumer_limits(&old, &new, &found)?;
         account.check_beside(&new, false)?;
+        self.check_reserved(&new, Some(found.lane))?;
         for subject in new.subjects.iter().filter(|subject| !old.subjects.contains(subject)) {
             self.world.subscribe(account.id, subject, found.lane);
         }

@@ -39,7 +39,7 @@ use sonata_broker::worker::Worker;
 use sonata_conf::options::{JetStream as Options, Options as ServerOptions};
 use sonata_disk::Disk;
 use sonata_jetstream::account::Account;
-use sonata_jetstream::config::{BatchLimits, ServerLimits};
+use sonata_jetstream::config::{BatchLimits, ServerLimits, Storage};
 use sonata_jetstream::node::{Node, Settings};
 use sonata_jetstream::outgoing::{Outgoing, Publish};
 use sonata_jetstream::stream::Stream;
@@ -172,15 +172,7 @@ impl JetStream {
             domain: options.domain.clone().unwrap_or_default().into(),
             max_memory,
             max_storage,
-            limits: ServerLimits {
-                max_request_batch: number(options.limits.max_request_batch),
-                max_ack_pending: number(options.limits.max_ack_pending),
-                duplicate_window: i64::try_from(options.limits.duplicate_window.as_nanos())
-                    .unwrap_or(i64::MAX),
-                clustered: false,
-                max_payload: i64::from(server.max_payload),
-                batch: batch_limits(options),
-            },
+            limits: server_limits(options, server),
             strict: !options.lenient,
             batch_bytes_max: usize::try_from(server.max_pending).unwrap_or(usize::MAX),
         };
@@ -234,6 +226,18 @@ impl JetStream {
         jetstream.serve_accounts();
         jetstream.recovery_ns.store(clock.now_ns() - began, Ordering::Relaxed);
         Ok(jetstream)
+    }
+
+    /// What the configuration allows from now on. What exists stays.
+    pub(crate) fn change_limits(&self, options: &Options, server: &ServerOptions) {
+        let allowed = |said: Option<u64>, storage| match said {
+            Some(bytes) => i64::try_from(bytes).unwrap_or(i64::MAX),
+            // What the host gives was found out at the start.
+            None => self.node.usage().room(storage),
+        };
+        let memory = allowed(options.max_memory, Storage::Memory);
+        let storage = allowed(options.max_storage, Storage::File);
+        self.node.set_limits(server_limits(options, server), memory, storage);
     }
 
     /// Puts the streams that were recovered to work.
@@ -397,6 +401,18 @@ impl fmt::Debug for JetStream {
 
 fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// What the configuration says of every account.
+fn server_limits(options: &Options, server: &ServerOptions) -> ServerLimits {
+    ServerLimits {
+        max_request_batch: number(options.limits.max_request_batch),
+        max_ack_pending: number(options.limits.max_ack_pending),
+        duplicate_window: i64::try_from(options.limits.duplicate_window.as_nanos()).unwrap_or(i64::MAX),
+        clustered: false,
+        max_payload: i64::from(server.max_payload),
+        batch: batch_limits(options),
+    }
 }
 
 /// What the configuration says of batches.

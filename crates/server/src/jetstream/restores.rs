@@ -327,7 +327,7 @@ impl JetStream {
     /// Reads to the end of the transfer.
     fn read_restored(&self, restoring: &mut Restoring, chunks: &mut Chunks<'_>) -> Result<(), ApiError> {
         let failed = |error: &dyn std::fmt::Display| ErrorCode::StreamRestore.with(error);
-        let message_bytes_max = u64::try_from(self.node.settings().limits.max_payload).unwrap_or(0);
+        let message_bytes_max = u64::try_from(self.node.limits().max_payload).unwrap_or(0);
         let mut unwritten = 0;
         archive::read(&mut *chunks, message_bytes_max, &mut |entry| -> Result<(), ApiError> {
             if let Entry::Message { subject, headers, payload, .. } = &entry {

@@ -97,8 +97,8 @@ impl JetStreamView for JetStreamSnapshots {
         let (settings, options) = (self.jetstream.node.settings(), &self.jetstream.options);
         let interval = options.sync_interval;
         Config {
-            max_memory: settings.max_memory,
-            max_storage: settings.max_storage,
+            max_memory: self.jetstream.node.usage().room(Storage::Memory),
+            max_storage: self.jetstream.node.usage().room(Storage::File),
             store_dir: self.store_dir.clone(),
             sync_interval: interval
                 .map_or(0, |interval| i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX)),
@@ -111,7 +111,7 @@ impl JetStreamView for JetStreamSnapshots {
     }
 
     fn limits(&self) -> Limits {
-        let limits = self.jetstream.node.settings().limits;
+        let limits = self.jetstream.node.limits();
         Limits {
             max_request_batch: limits.max_request_batch,
             max_ack_pending: limits.max_ack_pending,
