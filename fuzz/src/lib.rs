@@ -177,3 +177,77 @@ pub fn proxy_header_is_decided_once(input: &[u8]) {
         assert!(input.len() < proxy::SHOWN_BYTES_MAX);
     }
 }
+
+/// A token is read or refused, whatever it says.
+pub fn token_is_read_or_refused(input: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(input) {
+        let _ = sonata_jwt::token::decode_any(text);
+    }
+}
+
+/// A request to the API of JetStream is read or refused; a stream's configuration that is accepted is accepted again as it is
+/// shown, and is the same then.
+pub fn api_request_is_read_or_refused(input: &[u8]) {
+    use sonata_jetstream::api::request::{ConfigureStream, CreateConsumer, GetMessage, PullRequest, Purge};
+    use sonata_jetstream::config::Limits;
+    use sonata_jetstream::json::{self, Mode};
+    for mode in [Mode::Strict, Mode::Lenient] {
+        let _ = json::decode::<CreateConsumer>(input, mode);
+        let _ = json::decode::<GetMessage>(input, mode);
+        let _ = json::decode::<Purge>(input, mode);
+        let Ok(said) = ConfigureStream::parse(input, mode) else { continue };
+        let Ok(config) = said.config.create(&Limits::default(), false) else { continue };
+        let shown = json::encode(&config);
+        let again = ConfigureStream::parse(&shown, Mode::Strict).map(|said| said.config);
+        let again = again.ok().and_then(|again| again.create(&Limits::default(), false).ok());
+        assert_eq!(again.as_ref(), Some(&config), "{}", String::from_utf8_lossy(&shown));
+    }
+    let _ = PullRequest::parse(input);
+}
+
+/// A record of a stream's log is read or refused; what is read is read again as it is written.
+pub fn record_is_read_or_refused(input: &[u8]) {
+    use sonata_jetstream::record::Record;
+    let Ok(record) = Record::decode(input) else { return };
+    let mut written = Vec::new();
+    record.encode(&mut written);
+    assert_eq!(Record::decode(&written).as_ref(), Ok(&record));
+}
+
+/// Acknowledgements: the subject up to the first blank, and what is said behind it.
+pub fn acknowledgement_is_read_or_refused(input: &[u8]) {
+    use sonata_jetstream::ack::{self, Ack};
+    let (subject, payload) =
+        input.split_at(input.iter().position(|byte| *byte == b' ').unwrap_or(input.len()));
+    let _ = (ack::parse(subject), ack::parse_flow_control(subject), ack::is_of_account(subject, "A"));
+    let _ = (Ack::parse(payload), Ack::parse(payload.get(1..).unwrap_or_default()));
+}
+
+/// A header block is searched and changed, whatever it is: what was set is found, and what was removed is not.
+pub fn header_is_searched_and_changed(input: &[u8]) {
+    use sonata_jetstream::header;
+    let mut block = input.to_vec();
+    let _ = (header::fields(&block).count(), header::status(&block), header::get(&block, "Nats-Msg-Id"));
+    header::remove(&mut block, "Nats-Msg-Id");
+    header::remove_prefix(&mut block, "Nats-Batch-");
+    assert!(!header::fields(&block).any(|(name, _)| name.starts_with(b"Nats-Batch-")));
+}
+
+/// A schedule, up to the first line's end, and its time zone: its times come after one another.
+pub fn schedule_is_read_or_refused(input: &[u8]) {
+    use sonata_jetstream::schedule::Schedule;
+    use sonata_jetstream::timestamp::Timestamp;
+    let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
+    let zone = input.get(end + 1..).filter(|zone| !zone.is_empty());
+    let Ok(schedule) = Schedule::parse(&input[..end], zone) else { return };
+    let now = Timestamp(1_767_225_600_000_000_000);
+    if let Some(next) = schedule.next(now, now).filter(|_| schedule.is_repeating()) {
+        assert!(schedule.next(next, next).is_none_or(|later| later > next));
+    }
+}
+
+/// An archive of a stream is read to its end or refused.
+pub fn archive_is_read_or_refused(input: &[u8]) {
+    let mut reader = sonata_jetstream::archive::Reader::new(input, 1 << 20);
+    while let Ok(Some(_)) = reader.next_entry() {}
+}

@@ -40,3 +40,38 @@ fn connect() {
 fn proxy() {
     replay("proxy", 15, promises::proxy_header_is_decided_once);
 }
+
+#[test]
+fn token() {
+    replay("token", 4, promises::token_is_read_or_refused);
+}
+
+#[test]
+fn api() {
+    replay("api", 4, promises::api_request_is_read_or_refused);
+}
+
+#[test]
+fn record() {
+    replay("record", 4, promises::record_is_read_or_refused);
+}
+
+#[test]
+fn acknowledgement() {
+    replay("acknowledgement", 4, promises::acknowledgement_is_read_or_refused);
+}
+
+#[test]
+fn header() {
+    replay("header", 4, promises::header_is_searched_and_changed);
+}
+
+#[test]
+fn schedule() {
+    replay("schedule", 4, promises::schedule_is_read_or_refused);
+}
+
+#[test]
+fn archive() {
+    replay("archive", 4, promises::archive_is_read_or_refused);
+}
