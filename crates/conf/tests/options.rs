@@ -165,7 +165,7 @@ fn operators_leave_no_room_for_a_callout() {
                    issuer: ABJHLOVMPA4CI6R5KLNGOB4GSLNIY7IOUPAJC4YFNDLQVIOBYQGUWVLA } }";
     for name in ["operator_memory.conf", "operator_trusted.conf"] {
         let text = std::fs::read_to_string(directory("options").join(name)).unwrap();
-        let source = MemorySource::new().with_file("x.conf", &format!("{text}\n{callout}\n"));
+        let source = MemorySource::new().with_file("x.conf", format!("{text}\n{callout}\n"));
         let error = load(&FlagOverrides::with_config("x.conf"), &source).unwrap_err().to_string();
         let expected = "operators do not allow authorization callouts to be configured directly";
         assert_eq!(error, expected, "{name}");
