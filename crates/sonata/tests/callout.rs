@@ -1,13 +1,12 @@
 //! Auth callout where it is configured: who is asked about and with what, what an answer grants, and what is no answer. Each
 //! scenario runs against the program and, if `SONATA_REFERENCE` names the original server, against that as well.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(clippy::print_stdout, reason = "says what was not tried")]
 
 mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,11 +21,11 @@ use sonata_jwt::authorization::Response;
 use sonata_jwt::claims::Claims;
 use sonata_jwt::user::{TimeRange, User};
 use sonata_jwt::xkey::Curve;
-use support::PATIENCE;
 use support::folder::Folder;
-use support::process::{Process, SONATA};
-use support::service::{Asked, Service, now};
+use support::process::{Process, is_ours, programs};
+use support::service::{Asked, Service};
 use support::wire::Wire;
+use support::{PATIENCE, now_s};
 
 const VIOLATION: &str = "-ERR 'Authorization Violation'";
 
@@ -44,15 +43,6 @@ fn issuer() -> KeyPair {
 /// The service's own curve key.
 fn curve() -> Curve {
     Curve::from_random([31; 32])
-}
-
-/// The servers that a scenario runs against.
-fn programs() -> Vec<PathBuf> {
-    let reference = std::env::var_os("SONATA_REFERENCE").map(PathBuf::from);
-    if reference.is_none() {
-        println!("without the original: SONATA_REFERENCE does not name it");
-    }
-    [PathBuf::from(SONATA)].into_iter().chain(reference).collect()
 }
 
 struct World {
@@ -292,7 +282,7 @@ fn answers() {
                     match &*name {
                         "named" => user.data.name = "joe".into(),
                         "careful" => limits.permissions.publish.allow = vec!["$SYS.>".into()],
-                        "brief" => user.data.expires = now() + 2,
+                        "brief" => user.data.expires = now_s() + 2,
                         "unlimited" => *limits = Default::default(),
                         _ => user.data.audience = "AUTH".into(),
                     }
@@ -411,7 +401,7 @@ fn refusals() {
                 "garbage" => b"hello".to_vec(),
                 "both" => responded(asked, &|response| response.nats.error = "x".into()),
                 "nothing" => asked.respond(&issuer(), |_| {}),
-                "old_response" => responded(asked, &|response| response.data.expires = now() - 10),
+                "old_response" => responded(asked, &|response| response.data.expires = now_s() - 10),
                 "to_nobody" => responded(asked, &|response| response.data.audience = "A".into()),
                 "to_another" => responded(asked, &|response| response.data.audience = other_server.clone()),
                 "about_another" => responded(asked, &|response| response.data.subject = other_user.clone()),
@@ -428,8 +418,8 @@ fn refusals() {
                     asked.respond(&issuer(), |response| response.nats.jwt = jwt)
                 }
                 "other_user" => granted(asked, &|user| user.data.subject = other_user.clone()),
-                "old_user" => granted(asked, &|user| user.data.expires = now() - 10),
-                "early_user" => granted(asked, &|user| user.data.not_before = now() + 1000),
+                "old_user" => granted(asked, &|user| user.data.expires = now_s() - 10),
+                "early_user" => granted(asked, &|user| user.data.not_before = now_s() + 1000),
                 "bad_subject" => granted(asked, &|user| {
                     user.nats.limits.permissions.publish.allow = vec!["a..b".into()];
                 }),
@@ -437,7 +427,7 @@ fn refusals() {
                 "nowhere" => granted(asked, &|user| user.data.audience = "NOWHERE".into()),
                 "issuer_account" => granted(asked, &|user| user.nats.issuer_account = issuer().public_key()),
                 "hours" => granted(asked, &|user| {
-                    let hour = now() / 3600 % 24;
+                    let hour = now_s() / 3600 % 24;
                     let clock = |hour: i64| format!("{:02}:00:00", hour % 24);
                     user.nats.limits.times = vec![TimeRange { start: clock(hour + 2), end: clock(hour + 3) }];
                     user.nats.limits.location = "UTC".into();
@@ -561,7 +551,7 @@ fn a_service_that_cannot_come_in() {
         let conf = folder.write("x.conf", &text);
         let process = Process::start(&program, &["-c", conf.to_str().unwrap()]);
         let world = World { port: process.port(), process, _folder: folder };
-        if program == Path::new(SONATA) {
+        if is_ours(&program) {
             // The original looks before it has a log.
             world.process.wait_for("Authorization callout account \"NOWHERE\" not valid");
             world.process.wait_for("Authorization callout user \"nobody\" not valid");

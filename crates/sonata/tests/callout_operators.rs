@@ -1,11 +1,10 @@
 //! Auth callout where operators are trusted: the account of the service says in its token who is asked. Each scenario runs
 //! against the program and, if `SONATA_REFERENCE` names the original server, against that as well.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(clippy::print_stdout, reason = "says what was not tried")]
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use data_encoding::BASE64URL_NOPAD;
 use nkeys::{KeyPair, KeyPairType};
@@ -18,8 +17,9 @@ use sonata_jwt::token::encode;
 use sonata_jwt::user::{User, UserLimits};
 use sonata_jwt::xkey::Curve;
 use support::folder::Folder;
-use support::process::{Process, SONATA};
-use support::service::{Asked, Service, now};
+use support::now_s;
+use support::process::{Process, is_ours, programs};
+use support::service::{Asked, Service};
 use support::wire::Wire;
 
 const VIOLATION: &str = "-ERR 'Authorization Violation'";
@@ -68,7 +68,7 @@ fn account_token(number: u8, change: impl FnOnce(&mut Claims<Account>)) -> Strin
     let mut claims = Claims::<Account>::about(account(number).public_key());
     claims.nats.limits = OperatorLimits::unlimited();
     change(&mut claims);
-    encode(claims, &operator(), now() - 100).unwrap()
+    encode(claims, &operator(), now_s() - 100).unwrap()
 }
 
 /// The account of the service, which may put users into APP.
@@ -99,7 +99,7 @@ fn user_token(number: u8, user: &KeyPair, change: impl FnOnce(&mut Claims<User>)
     let mut claims = Claims::<User>::about(user.public_key());
     claims.nats.limits = UserLimits::unlimited();
     change(&mut claims);
-    encode(claims, &account(number), now() - 100).unwrap()
+    encode(claims, &account(number), now_s() - 100).unwrap()
 }
 
 /// A user who may nothing, and whose token alone is proof enough.
@@ -113,14 +113,6 @@ fn sentinel() -> String {
     })
 }
 
-fn programs() -> Vec<PathBuf> {
-    let reference = std::env::var_os("SONATA_REFERENCE").map(PathBuf::from);
-    if reference.is_none() {
-        println!("without the original: SONATA_REFERENCE does not name it");
-    }
-    [PathBuf::from(SONATA)].into_iter().chain(reference).collect()
-}
-
 struct World {
     process: Process,
     port: u16,
@@ -131,7 +123,7 @@ impl World {
     fn start(program: &Path, auth: String, more: &str) -> Self {
         let mut claims = Claims::<Operator>::about(operator().public_key());
         claims.nats.system_account = account(SYSTEM).public_key();
-        let trusted = encode(claims, &operator(), now() - 100).unwrap();
+        let trusted = encode(claims, &operator(), now_s() - 100).unwrap();
         let tokens = [
             (SYSTEM, account_token(SYSTEM, |_| {})),
             (AUTH, auth),
@@ -267,8 +259,8 @@ fn answer(asked: &Asked) -> Option<Vec<u8>> {
         "answered by a stranger" => by(APP, &|_| {})(62, ""),
         "answered by the account" => by(APP, &|_| {})(APP, ""),
         "in another's name" => by(APP, &|_| {})(AUTH, &account(APP).public_key()),
-        "expired" => by(APP, &|user| user.data.expires = now() - 10)(AUTH, ""),
-        "brief" => by(APP, &|user| user.data.expires = now() + 2)(AUTH, ""),
+        "expired" => by(APP, &|user| user.data.expires = now_s() - 10)(AUTH, ""),
+        "brief" => by(APP, &|user| user.data.expires = now_s() + 2)(AUTH, ""),
         "why" => asked.refuse(&account(AUTH), "not today"),
         _ => return None,
     })
@@ -369,7 +361,7 @@ fn who_is_asked_about() {
         assert_eq!(world.enter(&of_app, Some(&user), &json!({"auth_token": "why"})).1, "PONG");
         // Without the signature that its token wants.
         let signing = user_token(AUTH, &user, |_| {});
-        let expired = user_token(AUTH, &user, |claims| claims.data.expires = now() - 1);
+        let expired = user_token(AUTH, &user, |claims| claims.data.expires = now_s() - 1);
         for token in [&*signing, &expired, ""] {
             let said = world.enter(token, None, &json!({"auth_token": "app"})).1;
             assert_eq!(said, VIOLATION, "{program:?}");
@@ -432,7 +424,7 @@ fn revocations() {
         let (mut two, _) = world.come("app");
         let revoking = |user: String| {
             app_token(|claims| {
-                claims.nats.revocations.0.insert(user, now() + 60);
+                claims.nats.revocations.0.insert(user, now_s() + 60);
             })
         };
         world.update(&revoking(nkey));
@@ -441,8 +433,7 @@ fn revocations() {
         world.update(&revoking("*".into()));
         assert_eq!(two.line(), "-ERR 'User Authentication Revoked'", "{program:?}");
         // The original lets in whom the account has revoked, until that changes again.
-        let is_ours = program == Path::new(SONATA);
-        assert_eq!(world.come("app").1, if is_ours { VIOLATION } else { "PONG" });
+        assert_eq!(world.come("app").1, if is_ours(&program) { VIOLATION } else { "PONG" });
         drop(world.process);
     }
 }

@@ -1,15 +1,13 @@
 //! Operators, accounts and users by tokens: who comes in, what they may do, and how they go. Each scenario runs against the
 //! program and, if `SONATA_REFERENCE` names the original server, against that as well.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(clippy::print_stdout, reason = "says what was not tried")]
 
 #[path = "../../ocsp/tests/support/authority.rs"]
 mod authority;
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use authority::{Authority, Issued, Use};
 use data_encoding::BASE64URL_NOPAD;
@@ -23,10 +21,10 @@ use sonata_jwt::operator::Operator;
 use sonata_jwt::share::{Export, Import, ShareKind};
 use sonata_jwt::token::encode;
 use sonata_jwt::user::{TimeRange, User, UserLimits};
-use support::PATIENCE;
 use support::folder::Folder;
-use support::process::{Process, SONATA};
+use support::process::{Process, is_ours, programs};
 use support::wire::Wire;
+use support::{PATIENCE, now_s};
 
 const VIOLATION: &str = "-ERR 'Authorization Violation'";
 
@@ -49,14 +47,10 @@ fn user() -> KeyPair {
 const SYSTEM: u8 = 2;
 const MAIN: u8 = 3;
 
-fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
-}
-
 fn operator_token() -> String {
     let mut claims = Claims::<Operator>::about(operator().public_key());
     claims.nats.system_account = account(SYSTEM).public_key();
-    encode(claims, &operator(), now() - 100).unwrap()
+    encode(claims, &operator(), now_s() - 100).unwrap()
 }
 
 /// An account without limits, changed.
@@ -68,7 +62,7 @@ fn account_claims(number: u8, change: impl FnOnce(&mut Claims<Account>)) -> Clai
 }
 
 fn account_token(number: u8, change: impl FnOnce(&mut Claims<Account>)) -> String {
-    encode(account_claims(number, change), &operator(), now() - 100).unwrap()
+    encode(account_claims(number, change), &operator(), now_s() - 100).unwrap()
 }
 
 /// A user without limits, changed, signed by an account or one of its keys.
@@ -76,24 +70,11 @@ fn user_token(signer: &KeyPair, change: impl FnOnce(&mut Claims<User>)) -> Strin
     let mut claims = Claims::<User>::about(user().public_key());
     claims.nats.limits = UserLimits::unlimited();
     change(&mut claims);
-    encode(claims, signer, now() - 100).unwrap()
+    encode(claims, signer, now_s() - 100).unwrap()
 }
 
 fn plain_user(number: u8) -> String {
     user_token(&account(number), |_| {})
-}
-
-/// The servers that a scenario runs against.
-fn programs() -> Vec<PathBuf> {
-    let reference = std::env::var_os("SONATA_REFERENCE").map(PathBuf::from);
-    if reference.is_none() {
-        println!("without the original: SONATA_REFERENCE does not name it");
-    }
-    [PathBuf::from(SONATA)].into_iter().chain(reference).collect()
-}
-
-fn is_ours(program: &Path) -> bool {
-    program == Path::new(SONATA)
 }
 
 struct World {
@@ -206,15 +187,15 @@ fn who_comes_in() {
         claims.nats.signing_keys.0.insert(scoped.public_key(), Some(scope));
     });
     let revoking = account_token(4, |claims| {
-        claims.nats.revocations.0.insert(user().public_key(), now() - 50);
+        claims.nats.revocations.0.insert(user().public_key(), now_s() - 50);
     });
     let revoking_all = account_token(5, |claims| {
-        claims.nats.revocations.0.insert("*".into(), now() - 50);
+        claims.nats.revocations.0.insert("*".into(), now_s() - 50);
     });
     let no_bearer = account_token(6, |claims| claims.nats.limits.account.disallow_bearer = true);
-    let foreign = encode(account_claims(7, |_| {}), &key(KeyPairType::Operator, 50), now()).unwrap();
-    let self_signed = encode(account_claims(8, |_| {}), &account(8), now()).unwrap();
-    let expired = account_token(10, |claims| claims.data.expires = now() - 10);
+    let foreign = encode(account_claims(7, |_| {}), &key(KeyPairType::Operator, 50), now_s()).unwrap();
+    let self_signed = encode(account_claims(8, |_| {}), &account(8), now_s()).unwrap();
+    let expired = account_token(10, |claims| claims.data.expires = now_s() - 10);
     let full = account_token(11, |claims| claims.nats.limits.account.connections = 0);
     let accounts = [
         (MAIN, main),
@@ -247,15 +228,15 @@ fn who_comes_in() {
             limits.location = "UTC".into();
         })
     };
-    let hour = now() / 3600 % 24;
+    let hour = now_s() / 3600 % 24;
     let clock = |hour: i64| format!("{:02}:00:00", hour.rem_euclid(24));
     let bearer = limits(&|limits| limits.bearer = true);
     let good: Vec<(&str, String)> = vec![
         ("plain", plain_user(MAIN)),
         ("with a signing key", in_main(&signing, &|_| {})),
         ("scoped", in_main(&scoped, &unrestricted_scoped)),
-        ("valid for a while", of_main(&|claims| claims.data.expires = now() + 1000)),
-        ("valid since a while", of_main(&|claims| claims.data.not_before = now() - 10)),
+        ("valid for a while", of_main(&|claims| claims.data.expires = now_s() + 1000)),
+        ("valid since a while", of_main(&|claims| claims.data.not_before = now_s() - 10)),
         ("from here", limits(&|limits| limits.sources = vec!["10.0.0.0/8".into(), "127.0.0.0/8".into()])),
         ("at this hour", window(&clock(hour - 1), &clock(hour + 2))),
         (
@@ -268,8 +249,8 @@ fn who_comes_in() {
         ("nothing", String::new()),
         ("garbage", "eyJ.eyJ.eyJ".into()),
         ("an account's token", accounts[0].1.clone()),
-        ("expired", of_main(&|claims| claims.data.expires = now() - 10)),
-        ("not valid yet", of_main(&|claims| claims.data.not_before = now() + 1000)),
+        ("expired", of_main(&|claims| claims.data.expires = now_s() - 10)),
+        ("not valid yet", of_main(&|claims| claims.data.not_before = now_s() + 1000)),
         ("revoked", plain_user(4)),
         ("revoked with all", plain_user(5)),
         ("of nobody", plain_user(40)),
@@ -380,7 +361,7 @@ fn what_accounts_share() {
         claims.data.expires = expires;
         claims.nats.import_subject = "private.a".into();
         claims.nats.import_kind = Some(ShareKind::Stream);
-        encode(claims, &account(exporter), now() - 100).unwrap()
+        encode(claims, &account(exporter), now_s() - 100).unwrap()
     };
     let import = |subject: &str, local: &str, kind| Import {
         subject: subject.into(),
@@ -440,7 +421,7 @@ fn how_they_go() {
 
         let mut wire = world.member(&plain_user(MAIN));
         let revoking = account_token(MAIN, |claims| {
-            claims.nats.revocations.0.insert(user().public_key(), now() - 50);
+            claims.nats.revocations.0.insert(user().public_key(), now_s() - 50);
         });
         assert_eq!(world.push(&revoking), updated);
         assert_eq!(wire.end(), "-ERR 'User Authentication Revoked'\r\n", "{program:?}");
@@ -477,11 +458,11 @@ fn how_they_go() {
         assert_eq!(world.push(&account_token(MAIN, |_| {})), updated);
         assert_eq!(wire.end(), "", "a key that signs no longer, {program:?}");
 
-        let mut wire = world.member(&user_token(&account(MAIN), |claims| claims.data.expires = now() + 2));
+        let mut wire = world.member(&user_token(&account(MAIN), |claims| claims.data.expires = now_s() + 2));
         assert_eq!(wire.end(), "-ERR 'User Authentication Expired'\r\n", "{program:?}");
 
         let mut wire = world.member(&plain_user(MAIN));
-        assert_eq!(world.push(&account_token(MAIN, |claims| claims.data.expires = now() + 2)), updated);
+        assert_eq!(world.push(&account_token(MAIN, |claims| claims.data.expires = now_s() + 2)), updated);
         assert_eq!(wire.end(), "-ERR 'Account Authentication Expired'\r\n", "{program:?}");
     }
 }
@@ -534,7 +515,7 @@ fn what_tools_ask() {
         let delete = |signer: &KeyPair, keys: Value| {
             let mut claims = Claims::<Generic>::about(signer.public_key());
             claims.nats.0.insert("accounts".into(), keys);
-            encode(claims, signer, now()).unwrap()
+            encode(claims, signer, now_s()).unwrap()
         };
         let subject = "$SYS.REQ.CLAIMS.DELETE";
         let stranger = key(KeyPairType::Operator, 50);
@@ -706,7 +687,7 @@ fn monitoring_and_reloads() {
         let text = std::fs::read_to_string(&conf).unwrap();
         let start = text.split("resolver_preload").next().unwrap();
         let revoking = account_token(MAIN, |claims| {
-            claims.nats.revocations.0.insert("*".into(), now());
+            claims.nats.revocations.0.insert("*".into(), now_s());
         });
         std::fs::write(&conf, format!("{start}{}", preload(&[(MAIN, revoking)]))).unwrap();
         assert!(world.process.reload().contains("Reloaded server config"));

@@ -1,6 +1,7 @@
 //! The program as a process of its own, for tests that look at it from outside. Every test file uses a part of it.
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "says what was not tried")]
 
 pub(crate) mod folder;
 pub(crate) mod process;

@@ -14,7 +14,15 @@ pub(crate) const SONATA: &str = env!("CARGO_BIN_EXE_sonata");
 /// The servers that a scenario runs against: the program and, if `SONATA_REFERENCE` names it, the original.
 pub(crate) fn programs() -> Vec<PathBuf> {
     let reference = std::env::var_os("SONATA_REFERENCE").map(PathBuf::from);
+    if reference.is_none() {
+        println!("without the original: SONATA_REFERENCE does not name it");
+    }
     [PathBuf::from(SONATA)].into_iter().chain(reference).collect()
+}
+
+/// Whether it is the program, not the original.
+pub(crate) fn is_ours(program: &Path) -> bool {
+    program == Path::new(SONATA)
 }
 
 /// Runs the program to its end.

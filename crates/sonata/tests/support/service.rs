@@ -1,7 +1,6 @@
 //! An authorization service (ADR-26) on a thread of its own.
 
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use nkeys::KeyPair;
 use sonata_jwt::authorization::{Request, Response};
@@ -10,14 +9,10 @@ use sonata_jwt::token::{decode, encode};
 use sonata_jwt::user::{User, UserLimits};
 use sonata_jwt::xkey::Curve;
 
-use super::PATIENCE;
 use super::wire::Wire;
+use super::{PATIENCE, now_s};
 
 pub(crate) const SUBJECT: &str = "$SYS.REQ.USER.AUTH";
-
-pub(crate) fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
-}
 
 /// What a server has asked.
 #[derive(Debug, Clone)]
@@ -42,7 +37,7 @@ impl Asked {
         let mut user = Claims::<User>::about(self.claims.nats.user_nkey.clone());
         user.nats.limits = UserLimits::unlimited();
         change(&mut user);
-        let jwt = encode(user, signer, now()).unwrap();
+        let jwt = encode(user, signer, now_s()).unwrap();
         self.respond(signer, |response| {
             response.nats.jwt = jwt;
             change_response(response);
@@ -58,7 +53,7 @@ impl Asked {
         let mut response = Claims::<Response>::about(self.claims.nats.user_nkey.clone());
         response.data.audience = self.claims.nats.server.id.clone();
         change(&mut response);
-        encode(response, signer, now()).unwrap().into_bytes()
+        encode(response, signer, now_s()).unwrap().into_bytes()
     }
 }
 
