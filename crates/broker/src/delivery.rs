@@ -352,13 +352,9 @@ impl Run<'_> {
         span: &Span,
         line: &mut Vec<u8>,
     ) -> Result<(), Full> {
-        line.clear();
         let strips = span.header_bytes > 0 && !connection.headers();
-        line.extend_from_slice(if span.header_bytes > 0 && !strips { b"HMSG " } else { b"MSG " });
-        line.extend_from_slice(self.shown_subject.unwrap_or_default());
-        line.push(b' ');
-        line.extend_from_slice(receiver.subscription.sid());
-        line.push(b' ');
+        let shown = self.shown_subject.unwrap_or_default();
+        begin_line(line, span.header_bytes > 0 && !strips, shown, receiver.subscription.sid());
         if !strips {
             return outbound.append(connection.pool(), line, tail);
         }
@@ -489,12 +485,7 @@ impl Worker {
         if span.header_bytes > 0 && !connection.headers() {
             return false;
         }
-        self.line.clear();
-        self.line.extend_from_slice(if span.header_bytes > 0 { b"HMSG " } else { b"MSG " });
-        self.line.extend_from_slice(subject);
-        self.line.push(b' ');
-        self.line.extend_from_slice(subscription.sid());
-        self.line.push(b' ');
+        begin_line(&mut self.line, span.header_bytes > 0, subject, subscription.sid());
         let tail = &self.scratch[span.tail.clone()];
         let mut outbound = connection.outbound().lock();
         if outbound.closed || subscription.is_closed() {
@@ -517,6 +508,17 @@ impl Worker {
             self.promised.push(connection.clone());
         }
         true
+    }
+}
+
+/// The start of a subscriber's line: `MSG <subject> <sid> `, or `HMSG`.
+#[inline]
+pub(crate) fn begin_line(line: &mut Vec<u8>, headers: bool, subject: &[u8], sid: &[u8]) {
+    line.clear();
+    line.extend_from_slice(if headers { b"HMSG " } else { b"MSG " });
+    for part in [subject, sid] {
+        line.extend_from_slice(part);
+        line.push(b' ');
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::account::Account;
 use crate::connection::Connection;
-use crate::delivery::{Run, Span};
+use crate::delivery::{Run, Span, begin_line};
 use crate::importing::{Answer, compose, push_number};
 use crate::msgtrace::TracedStream;
 use crate::route::Naming;
@@ -159,10 +159,9 @@ impl Item {
 
     /// What a subscription gets before the message itself.
     fn line(&self, text: &[u8], sid: &[u8], line: &mut Vec<u8>) {
-        line.clear();
-        line.extend_from_slice(if self.header_bytes > 0 { b"HMSG " } else { b"MSG " });
-        for part in [self.subject(text), sid, self.reply(text)].into_iter().filter(|part| !part.is_empty()) {
-            line.extend_from_slice(part);
+        begin_line(line, self.header_bytes > 0, self.subject(text), sid);
+        if self.reply_bytes > 0 {
+            line.extend_from_slice(self.reply(text));
             line.push(b' ');
         }
         if self.header_bytes > 0 {
