@@ -36,7 +36,7 @@ use crate::connections::Refusal;
 use crate::identity::NATS_VERSION;
 use crate::inner::Inner;
 use crate::logger::Logger;
-use crate::nowhere::Nowhere;
+use crate::nowhere::own_connection;
 use crate::settings::server_name;
 
 /// Questions under way at the same time. Each holds a request of a few KiB, here or in the service's outbound buffer;
@@ -331,14 +331,7 @@ impl Listening {
         let inbox: String =
             rand::rng().sample_iter(Alphanumeric).take(INBOX_LETTERS).map(char::from).collect();
         let inbox = format!("$SYS._INBOX.{}.{inbox}", &inner.identity.id[..INBOX_ID_LETTERS]);
-        let connection = Connection::new(
-            0,
-            None,
-            inner.clock.now_ns(),
-            usize::MAX,
-            inner.shared.pool.clone(),
-            Box::new(Nowhere),
-        );
+        let connection = own_connection(&inner.shared, inner.clock);
         let first = Arc::new(First(Mutex::new(Some(tell))));
         let subscription = Subscription::of_service(connection.clone(), inbox.as_bytes(), first, 0);
         let subscription = Arc::new(subscription);
@@ -347,21 +340,14 @@ impl Listening {
     }
 
     fn publish(&self, request: &Sealed) {
-        let now_ns = self.inner.clock.now_ns();
-        self.inner.workers.with(|bench| {
-            let message = Outgoing {
-                route: b"",
-                subject: SUBJECT.as_bytes(),
-                reply: self.subscription.subject(),
-                headers: &request.headers,
-                payload: &request.body,
-            };
-            bench.worker.outbox().push(&self.account, &self.connection, message);
-            bench.worker.publish_outbox(&self.inner.shared, now_ns);
-            bench.worker.flush(now_ns);
-            // A service that is slow to listen holds nobody back but those who wait for it.
-            let _ = bench.worker.take_stalling(usize::MAX);
-        });
+        let message = Outgoing {
+            route: b"",
+            subject: SUBJECT.as_bytes(),
+            reply: self.subscription.subject(),
+            headers: &request.headers,
+            payload: &request.body,
+        };
+        self.inner.speak(|outbox| outbox.push(&self.account, &self.connection, message));
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
+use sonata_broker::service::Outbox;
 use sonata_broker::shared::Shared;
 use sonata_conf::options::Options;
 use tokio::sync::watch;
@@ -120,6 +121,18 @@ impl Inner {
 
     pub(crate) fn next_connection_id(&self) -> u64 {
         self.next_connection_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Publishes what `say` puts into the outbox, and what that leads to. Whoever is slow to listen holds nobody back.
+    pub(crate) fn speak(&self, say: impl FnOnce(&mut Outbox)) {
+        let now_ns = self.clock.now_ns();
+        self.workers.with(|bench| {
+            let worker = &mut bench.worker;
+            say(worker.outbox());
+            worker.publish_outbox(&self.shared, now_ns);
+            worker.flush(now_ns);
+            let _ = worker.take_stalling(usize::MAX);
+        });
     }
 
     pub(crate) fn write_deadline_ns(&self) -> u64 {

@@ -662,15 +662,12 @@ async fn expire_responses(inner: Arc<Inner>) {
             if overdue.is_empty() {
                 continue;
             }
-            inner.workers.with(|bench| {
-                let worker = &mut bench.worker;
+            inner.speak(|outbox| {
                 for (tracking, import) in overdue {
                     if let Some(latency) = &import.export.latency {
-                        tracking.tell(&inner.shared, &account, latency, &Outcome::TimedOut, worker.outbox());
+                        tracking.tell(&inner.shared, &account, latency, &Outcome::TimedOut, outbox);
                     }
                 }
-                worker.publish_outbox(&inner.shared, now_ns);
-                worker.flush(now_ns);
             });
         }
     }

@@ -15,7 +15,7 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiC
 use rustls::sign::CertifiedKey;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, ServerConnection, SignatureScheme,
-    SupportedCipherSuite,
+    SupportedCipherSuite, SupportedProtocolVersion,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -88,12 +88,8 @@ impl TlsSetup {
     /// See [`TlsError`].
     pub(crate) fn load(tls: &Tls, stapling: &Stapling) -> Result<Self, TlsError> {
         let provider = Arc::new(provider(tls)?);
-        let versions: &[_] = match tls.min_version {
-            TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
-            TlsVersion::V1_3 => &[&rustls::version::TLS13],
-        };
         let builder = ServerConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(versions)
+            .with_protocol_versions(versions(tls))
             .map_err(|error| TlsError::Parameters(error.to_string()))?;
         let monitoring = builder.clone().with_no_client_auth();
         let mut authorities = Vec::new();
@@ -119,8 +115,7 @@ impl TlsSetup {
                 (Some(one), Some(two)) => Some(std::cmp::min::<i64>(one, two)),
                 (one, two) => one.or(two),
             };
-            let key = PrivateKeyDer::from_pem_file(&files.key_file)
-                .map_err(|error| TlsError::File(files.key_file.clone(), error.to_string()))?;
+            let key = private_key(&files.key_file)?;
             let certificate =
                 |error: rustls::Error| TlsError::Certificate(files.cert_file.clone(), error.to_string());
             let leaf = chain.first().and_then(|leaf| Certificate::from_der(leaf).ok());
@@ -252,12 +247,8 @@ pub(crate) fn client_config(tls: Option<&Tls>) -> Result<ClientConfig, TlsError>
         Some(path) => roots(Some(path))?,
         None => system_roots(),
     };
-    let versions: &[_] = match tls.min_version {
-        TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
-        TlsVersion::V1_3 => &[&rustls::version::TLS13],
-    };
     let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(versions)
+        .with_protocol_versions(versions(tls))
         .map_err(|error| TlsError::Parameters(error.to_string()))?;
     let builder = if tls.insecure {
         let anybody = Anybody(provider.signature_verification_algorithms);
@@ -267,8 +258,7 @@ pub(crate) fn client_config(tls: Option<&Tls>) -> Result<ClientConfig, TlsError>
     };
     let Some(files) = tls.certificates.first() else { return Ok(builder.with_no_client_auth()) };
     let chain = certificates(&files.cert_file)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key_file)
-        .map_err(|error| TlsError::File(files.key_file.clone(), error.to_string()))?;
+    let key = private_key(&files.key_file)?;
     builder
         .with_client_auth_cert(chain, key)
         .map_err(|error| TlsError::Certificate(files.cert_file.clone(), error.to_string()))
@@ -311,6 +301,19 @@ impl ServerCertVerifier for Anybody {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_schemes()
     }
+}
+
+fn versions(tls: &Tls) -> &'static [&'static SupportedProtocolVersion] {
+    static FROM_1_2: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+    let [newest, _] = &FROM_1_2;
+    match tls.min_version {
+        TlsVersion::V1_2 => &FROM_1_2,
+        TlsVersion::V1_3 => std::slice::from_ref(newest),
+    }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| TlsError::File(path.to_owned(), error.to_string()))
 }
 
 /// Those that cannot be read are not trusted; a connection that needs them fails and says so.

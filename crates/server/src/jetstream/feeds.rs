@@ -1,41 +1,31 @@
 //! Subjects that streams listen on to be fed by streams elsewhere.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use sonata_broker::service::{Inbound, Outbox, Service};
 use sonata_broker::subscription::Subscription;
 use sonata_jetstream::stream::{Ear, Ears, Heard, Stream};
 
+use super::service::StreamService;
 use super::{Handle, Home, JetStream};
 
 /// Messages for the feeds of one stream.
-struct FeedService {
-    jetstream: Weak<JetStream>,
-    handle: Arc<Handle>,
-}
+struct FeedService(StreamService);
 
 impl Service for FeedService {
     fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox) -> bool {
-        let Some(jetstream) = self.jetstream.upgrade() else { return false };
-        if self.handle.stream.is_deleted() {
-            return false;
-        }
         let heard = Heard {
             subject: message.subject,
             reply: message.reply.unwrap_or_default(),
             headers: message.headers,
             payload: message.payload,
         };
-        let now = jetstream.clock.unix_ns(message.now_ns);
-        let mut post = jetstream.post(&self.handle.home, outbox);
-        self.handle.stream.lock().hear(message.subscription.token(), heard, now, &mut post);
-        true
+        let token = message.subscription.token();
+        self.0.take(message.now_ns, outbox, |machine, now, post| machine.hear(token, heard, now, post))
     }
 
     fn settle(&self, _outbox: &mut Outbox) {
-        let Some(jetstream) = self.jetstream.upgrade() else { return };
-        jetstream.kick();
-        jetstream.node.after(&self.handle.stream);
+        self.0.settle();
     }
 }
 
@@ -51,7 +41,7 @@ impl JetStream {
     pub(super) fn listen_for_feeds(self: &Arc<Self>, stream: &Arc<Stream>, home: &Arc<Home>, ears: Ears) {
         let handle = Arc::new(Handle { stream: stream.clone(), home: home.clone() });
         let service: Arc<dyn Service> =
-            Arc::new(FeedService { jetstream: Arc::downgrade(self), handle: handle.clone() });
+            Arc::new(FeedService(StreamService { jetstream: self.itself.clone(), handle }));
         let subscribed = |ear: &Ear| {
             let (connection, subject) = (self.connection.clone(), ear.subject.as_bytes());
             Arc::new(Subscription::of_service(connection, subject, service.clone(), ear.token))

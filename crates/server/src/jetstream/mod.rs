@@ -48,7 +48,7 @@ use sonata_store::Sealing;
 
 use crate::clock::Clock;
 use crate::logger::Logger;
-use crate::nowhere::Nowhere;
+use crate::nowhere::own_connection;
 use crate::server::StartError;
 
 pub(crate) use homes::LookUp;
@@ -177,8 +177,7 @@ impl JetStream {
             batch_bytes_max: usize::try_from(server.max_pending).unwrap_or(usize::MAX),
         };
         let node = Node::new(settings, world.clone());
-        let connection =
-            Connection::new(0, None, clock.now_ns(), usize::MAX, shared.pool.clone(), Box::new(Nowhere));
+        let connection = own_connection(&shared, clock);
         let mut homes = Homes::new(server, &shared, &node, &world, look_up);
         restores::remove_unfinished(&disk).map_err(|error| StartError::File(root.clone(), error))?;
         let seal = options.encryption.as_ref().map(sealing::of_streams);

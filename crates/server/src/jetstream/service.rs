@@ -11,10 +11,10 @@ use sonata_broker::subscription::Subscription;
 use sonata_jetstream::advisory::ClientInfo;
 use sonata_jetstream::api::subject::Operation;
 use sonata_jetstream::node::{Heard, Node, Request};
-use sonata_jetstream::stream::Incoming;
+use sonata_jetstream::stream::{Incoming, Machine};
 use sonata_jetstream::timestamp::Timestamp;
 
-use super::{Handle, Home, Itself, JetStream};
+use super::{Handle, Home, Itself, JetStream, Post};
 
 /// Messages on the subjects of one stream.
 pub(super) struct StreamService {
@@ -22,23 +22,42 @@ pub(super) struct StreamService {
     pub(super) handle: Arc<Handle>,
 }
 
-impl Service for StreamService {
-    fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox) -> bool {
+impl StreamService {
+    /// Lets the stream take something that a client has published, at the time of its batch; false when there is none.
+    pub(super) fn take(
+        &self,
+        now_ns: u64,
+        outbox: &mut Outbox,
+        take: impl FnOnce(&mut Machine, i64, &mut Post<'_>),
+    ) -> bool {
         let jetstream = self.jetstream.load();
         let Some(jetstream) = &*jetstream else { return false };
         if self.handle.stream.is_deleted() {
             return false;
         }
+        let mut post = jetstream.post(&self.handle.home, outbox);
+        take(&mut self.handle.stream.lock(), jetstream.clock.unix_ns(now_ns), &mut post);
+        true
+    }
+
+    /// The batch is through.
+    pub(super) fn settle(&self) {
+        let jetstream = self.jetstream.load();
+        let Some(jetstream) = &*jetstream else { return };
+        jetstream.kick();
+        jetstream.node.after(&self.handle.stream);
+    }
+}
+
+impl Service for StreamService {
+    fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox) -> bool {
         let incoming = Incoming {
             subject: message.subject,
             reply: message.reply.unwrap_or_default(),
             headers: message.headers,
             payload: message.payload,
         };
-        let now = jetstream.clock.unix_ns(message.now_ns);
-        let mut post = jetstream.post(&self.handle.home, outbox);
-        self.handle.stream.lock().receive(incoming, now, &mut post);
-        true
+        self.take(message.now_ns, outbox, |machine, now, post| machine.receive(incoming, now, post))
     }
 
     fn traced(&self, message: &Inbound<'_>) -> Option<TracedStream> {
@@ -60,10 +79,7 @@ impl Service for StreamService {
     }
 
     fn settle(&self, _outbox: &mut Outbox) {
-        let jetstream = self.jetstream.load();
-        let Some(jetstream) = &*jetstream else { return };
-        jetstream.kick();
-        jetstream.node.after(&self.handle.stream);
+        StreamService::settle(self);
     }
 }
 

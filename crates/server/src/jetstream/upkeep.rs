@@ -257,7 +257,7 @@ impl JetStream {
                 }
             }
             for handle in self.handles() {
-                self.work(&handle);
+                self.work(&handle, || self.is_stopping());
                 self.report_damage(&handle);
                 let unsaved = handle.stream.lock().unsaved_bytes();
                 if unsaved > UNSAVED_BYTES_MAX || pinned.contains(&handle.stream.lane) {
@@ -271,19 +271,19 @@ impl JetStream {
     }
 
     /// Replaces both checkpoints of every stream, and what they name of growing segments: nothing of them is left in the
-    /// clear or under the previous key then.
+    /// clear or under the previous key then. A stop waits for it.
     fn resave_all(&self) {
         for handle in self.handles() {
             for _ in 0..2 {
-                self.work(&handle);
+                self.work(&handle, || false);
                 self.checkpoint(&handle);
             }
-            self.work(&handle);
+            self.work(&handle, || false);
         }
     }
 
-    /// Background work of a stream's store, in portions.
-    fn work(&self, handle: &Arc<Handle>) {
+    /// Background work of a stream's store, in portions, until there is no more or somebody is in a hurry.
+    fn work(&self, handle: &Arc<Handle>, hurried: impl Fn() -> bool) {
         loop {
             let work = handle.stream.lock().store_work();
             let Some(work) = work else { return };
@@ -294,7 +294,7 @@ impl JetStream {
                 self.warn_of(handle, "write", &error);
                 return;
             }
-            if self.is_stopping() && !self.resave {
+            if hurried() {
                 return;
             }
         }
@@ -357,7 +357,7 @@ impl JetStream {
     /// Saves every stream, so that the next start has little to replay.
     pub(super) fn checkpoint_all(&self) {
         for handle in self.handles() {
-            self.work(&handle);
+            self.work(&handle, || self.is_stopping());
             if handle.stream.lock().unsaved_bytes() > 0 {
                 self.checkpoint(&handle);
             }

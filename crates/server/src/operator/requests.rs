@@ -24,7 +24,7 @@ use super::directory::Directory;
 use super::resolver::Kind;
 use super::{Operators, Refused};
 use crate::inner::Inner;
-use crate::nowhere::Nowhere;
+use crate::nowhere::own_connection;
 use crate::view;
 
 /// Requests that wait at most. Tools send one at a time; those beyond get no answer.
@@ -82,14 +82,7 @@ pub(super) fn serve(operators: &Arc<Operators>, inner: &Arc<Inner>) {
     let kind = operators.resolver.load().directory().map(|(_, kind)| kind);
     let (sender, receiver) = sync_channel(WAITING_MAX);
     let own = Arc::downgrade(operators);
-    let connection = Connection::new(
-        0,
-        None,
-        inner.clock.now_ns(),
-        usize::MAX,
-        inner.shared.pool.clone(),
-        Box::new(Nowhere),
-    );
+    let connection = own_connection(&inner.shared, inner.clock);
     let answering = connection.clone();
     let thread = std::thread::Builder::new()
         .name("accounts".into())
@@ -155,16 +148,12 @@ fn run(
         if request.reply.is_empty() || answers.is_empty() {
             continue;
         }
-        let now_ns = inner.clock.now_ns();
-        inner.workers.with(|bench| {
+        inner.speak(|outbox| {
             for payload in &answers {
                 let message =
                     Outgoing { route: b"", subject: &request.reply, reply: b"", headers: b"", payload };
-                bench.worker.outbox().push(&request.account, connection, message);
+                outbox.push(&request.account, connection, message);
             }
-            bench.worker.publish_outbox(&inner.shared, now_ns);
-            bench.worker.flush(now_ns);
-            let _ = bench.worker.take_stalling(usize::MAX);
         });
     }
 }

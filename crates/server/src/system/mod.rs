@@ -34,7 +34,7 @@ pub(crate) use self::encoding::{ACCEPT_ENCODING, Encoding, snappy};
 use self::events::Events;
 use self::requests::Requests;
 use crate::inner::Inner;
-use crate::nowhere::Nowhere;
+use crate::nowhere::own_connection;
 use crate::server::Server;
 use crate::view;
 
@@ -72,14 +72,7 @@ impl System {
         flags: Option<Arc<FlagOverrides>>,
     ) -> io::Result<Arc<Self>> {
         let shared = inner.shared.clone();
-        let connection = Connection::new(
-            0,
-            None,
-            inner.clock.now_ns(),
-            usize::MAX,
-            shared.pool.clone(),
-            Box::new(Nowhere),
-        );
+        let connection = own_connection(&shared, inner.clock);
         let system = Arc::new(Self {
             inner: Arc::downgrade(inner),
             flags,
