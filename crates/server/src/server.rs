@@ -87,7 +87,7 @@ impl fmt::Display for StartError {
             Self::Tls(error) => error.fmt(f),
             Self::Log(error) => error.fmt(f),
             Self::Listen(what, address, error) => {
-                write!(f, "Error listening on {what}: {address}, {error:?}")
+                write!(f, "Error listening on {what}: {address}, \"{error}\"")
             }
             Self::Thread(error) => write!(f, "could not start a thread: {error}"),
             Self::Resolver(text) => f.write_str(text),
