@@ -154,3 +154,38 @@ fn a_maintenance_thread_may_have_it() {
     check::<Store>();
     check::<(sonata_store::Work, sonata_store::Done, sonata_store::Load, sonata_store::Loaded)>();
 }
+
+/// Whoever goes through old messages reads several blocks at once; whoever looks at single ones does not.
+#[test]
+fn blocks_are_read_ahead_of_a_reader_only() {
+    let disk = Lying::new(1);
+    let options = || Options { segment_bytes: 4 << 20, cache_bytes_max: 16 << 20, ..Options::default() };
+    let mut store = Store::create(disk.disk(), "s", options()).unwrap();
+    for sequence in 1..=4000u64 {
+        let payload = [sequence as u8; 1000];
+        let message = NewMessage { sequence, timestamp: 1, subject: b"old", headers: b"", payload: &payload };
+        store.append(message).unwrap();
+    }
+    work(&mut store).unwrap();
+    checkpoint(&mut store, 4000).unwrap();
+    let mut store = Store::open(disk.disk(), "s", options()).unwrap().store;
+    let load_all = |store: &mut Store, sequence| {
+        let mut loads = 0;
+        while let Some(load) = store.cold(sequence) {
+            store.warm(load.run());
+            loads += 1;
+        }
+        loads
+    };
+    // A message here and there: its own block, so that each next one is not there.
+    load_all(&mut store, 1000);
+    assert_eq!((load_all(&mut store, 3000), load_all(&mut store, 3100)), (1, 1));
+    // From one to the next.
+    let mut loads = 0;
+    for sequence in 1000..2000 {
+        loads += load_all(&mut store, sequence);
+        assert_eq!(store.get(sequence).unwrap().unwrap().payload[0], sequence as u8);
+    }
+    let blocks = 1000 * 1000 / (64 << 10);
+    assert!((1..=blocks / 4).contains(&loads), "{loads} loads for {blocks} blocks");
+}

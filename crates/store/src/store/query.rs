@@ -24,6 +24,11 @@ use crate::table::{Block, Selection, Table};
 /// within that matches so many subjects that there is little to narrow down.
 const NARROWING_NODES: usize = 512;
 
+/// Bytes of blocks that are read at once, when the block before them was read as well: whoever goes through old messages
+/// will want them. Never more than this part of what may be kept, so that several readers do not push out one another's.
+const READ_AHEAD_BYTES: u64 = 512 << 10;
+const READ_AHEAD_PART: u64 = 16;
+
 /// Rows that are looked at before the index is asked where a matching one is.
 const NEARBY_ROWS: usize = 64;
 
@@ -327,7 +332,7 @@ impl Store {
     }
 
     /// What would have to be read from the disk before [`Store::get`] of this sequence is answered from memory: at most
-    /// a table, and after it a block. What a [`Load`] could not bring is not asked for twice: `None` then, and the question
+    /// a table, and after it a block, or several when their reader goes from one to the next. What a [`Load`] could not bring is not asked for twice: `None` then, and the question
     /// itself says why.
     pub fn cold(&self, sequence: u64) -> Option<Load> {
         let (at, delta) = self.locate(sequence)?;
@@ -344,10 +349,25 @@ impl Store {
             },
         };
         let index = table.block(table.find(delta)?.offset)?;
-        let block = table.blocks[index];
-        let known = unwritten.is_some_and(|unwritten| unwritten.contains_key(&(index as u32)))
-            || self.shelf.blocks.contains((number, block.place));
-        if known { None } else { self.load(segment, Part::Block(block)) }
+        let is_known = |index: usize| {
+            unwritten.is_some_and(|unwritten| unwritten.contains_key(&(index as u32)))
+                || self.shelf.blocks.contains((number, table.blocks[index].place))
+        };
+        if is_known(index) {
+            return None;
+        }
+        let mut blocks = vec![table.blocks[index]];
+        if index == 0 || is_known(index - 1) {
+            let mut room = READ_AHEAD_BYTES.min(self.options.cache_bytes_max / READ_AHEAD_PART);
+            for (index, block) in table.blocks.iter().enumerate().skip(index + 1) {
+                room = room.saturating_sub(u64::from(block.length));
+                if room == 0 || is_known(index) {
+                    break;
+                }
+                blocks.push(*block);
+            }
+        }
+        self.load(segment, Part::Blocks(blocks))
     }
 
     /// What would have to be read from the disk for the next step of [`Store::next_message`]. Run it, give it to
@@ -382,7 +402,7 @@ impl Store {
     fn load(&self, segment: &Segment, part: Part) -> Option<Load> {
         let place = self.shelf.place.clone()?;
         let load = Load { place, file: segment.file.clone(), number: segment.number, part };
-        (!self.shelf.is_unreadable(load.number, load.part.block())).then_some(load)
+        (!self.shelf.is_unreadable(load.number, load.part.first())).then_some(load)
     }
 
     /// Keeps what was loaded, within [`Options::cache_bytes_max`](crate::Options::cache_bytes_max), or that nothing could be
@@ -394,8 +414,12 @@ impl Store {
             (Some(Content::Table(table)), Body::Sealed(_)) if !self.shelf.tables.contains(number) => {
                 self.shelf.keep_table(number, table);
             }
-            (Some(Content::Block(place, bytes)), _) => self.shelf.keep_block(number, place, bytes),
-            (None, _) => self.shelf.note_unreadable(number, loaded.block),
+            (Some(Content::Blocks(blocks)), _) => {
+                for (place, bytes) in blocks {
+                    self.shelf.keep_block(number, place, bytes);
+                }
+            }
+            (None, _) => self.shelf.note_unreadable(number, loaded.first),
             _ => {}
         }
     }
@@ -470,15 +494,16 @@ pub struct Load {
 #[derive(Debug)]
 enum Part {
     Table(Footer),
-    Block(Block),
+    /// The one that was asked for, and those that are read along with it.
+    Blocks(Vec<Block>),
 }
 
 impl Part {
-    /// The place of the block; `None` for the table.
-    fn block(&self) -> Option<u64> {
+    /// The place of the block that was asked for; `None` for the table.
+    fn first(&self) -> Option<u64> {
         match self {
             Self::Table(_) => None,
-            Self::Block(block) => Some(block.place),
+            Self::Blocks(blocks) => blocks.first().map(|block| block.place),
         }
     }
 }
@@ -486,8 +511,8 @@ impl Part {
 impl Load {
     /// Reads. Errors are left to whoever asks next under the lock.
     pub fn run(self) -> Loaded {
-        let (number, block) = (self.number, self.part.block());
-        Loaded { number, block, content: self.read() }
+        let (number, first) = (self.number, self.part.first());
+        Loaded { number, first, content: self.read() }
     }
 
     fn read(self) -> Option<Content> {
@@ -497,8 +522,10 @@ impl Load {
         };
         match self.part {
             Part::Table(footer) => file.read_table(footer).ok()?.map(Content::Table),
-            Part::Block(block) => {
-                file.read_block(block).ok()?.map(|bytes| Content::Block(block.place, bytes))
+            Part::Blocks(blocks) => {
+                let read = |block: &Block| Some((block.place, file.read_block(*block).ok()??));
+                let read: Vec<_> = blocks.iter().map_while(read).collect();
+                (!read.is_empty()).then_some(Content::Blocks(read))
             }
         }
     }
@@ -508,8 +535,8 @@ impl Load {
 #[derive(Debug)]
 pub struct Loaded {
     number: u64,
-    /// As [`Part::block`].
-    block: Option<u64>,
+    /// As [`Part::first`].
+    first: Option<u64>,
     /// `None` if nothing could be read.
     content: Option<Content>,
 }
@@ -517,5 +544,6 @@ pub struct Loaded {
 #[derive(Debug)]
 enum Content {
     Table(Table),
-    Block(u64, Bytes),
+    /// Each with its place.
+    Blocks(Vec<(u64, Bytes)>),
 }
