@@ -675,7 +675,7 @@ async fn expire_responses(inner: Arc<Inner>) {
 
 async fn tidy(inner: Arc<Inner>) {
     let mut stage = inner.stage.subscribe();
-    let mut last_ended = 0;
+    let (mut last_ended, mut last_heard) = (0, 0);
     loop {
         let over = stage.wait_for(|stage| *stage >= Stage::Stopping);
         if tokio::time::timeout(TIDY_INTERVAL, over).await.is_ok() {
@@ -686,9 +686,11 @@ async fn tidy(inner: Arc<Inner>) {
             operators.tidy();
         }
         let ended = inner.connections.total() - inner.connections.count() as u64;
-        if ended != last_ended {
-            last_ended = ended;
+        let heard = inner.shared.traffic.in_messages.value();
+        // Routes to connections that are gone, or that nobody publishes on.
+        if ended != last_ended || heard == last_heard {
             inner.workers.clear_routes();
         }
+        (last_ended, last_heard) = (ended, heard);
     }
 }

@@ -1,5 +1,6 @@
 //! The program: flags, signals, exit codes. It answers to the name `nats-server` as well.
 
+mod allocator;
 mod signal;
 
 use std::process::ExitCode;
@@ -7,10 +8,6 @@ use std::process::ExitCode;
 use sonata::{Disk, FlagOverrides, Level, NATS_VERSION, Server, StartError};
 use sonata_conf::flags::{self, Command, USAGE_EXIT_CODE};
 use tokio::signal::unix::{SignalKind, signal as on_signal};
-
-// As fast as glibc's in our measurements; musl's, for static builds, is several times slower under threads.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What the original calls itself in its messages; scripts look for it.
 const PROGRAM: &str = "nats-server";
@@ -70,6 +67,9 @@ fn run(overrides: FlagOverrides) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start threads: {error}")),
     };
+    if let Err(error) = allocator::give_back_regularly() {
+        return fail(&format!("cannot start threads: {error}"));
+    }
     let code = runtime.block_on(async {
         // Before the server is ready: a signal in between must not end the process by default.
         let signals = Signals::listen();

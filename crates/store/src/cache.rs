@@ -14,6 +14,8 @@ pub(crate) struct Cache<K, V> {
     clock: u64,
     bytes: u64,
     bytes_max: u64,
+    /// The clock when the cache was last [cooled](Cache::cool).
+    cooled: u64,
 }
 
 #[derive(Debug)]
@@ -25,7 +27,7 @@ struct Entry<V> {
 
 impl<K: Copy + Eq + Hash, V> Cache<K, V> {
     pub(crate) fn new(bytes_max: u64) -> Self {
-        Self { entries: HashMap::default(), order: BTreeMap::new(), clock: 0, bytes: 0, bytes_max }
+        Self { entries: HashMap::default(), order: BTreeMap::new(), clock: 0, bytes: 0, bytes_max, cooled: 0 }
     }
 
     pub(crate) fn contains(&self, key: K) -> bool {
@@ -69,6 +71,14 @@ impl<K: Copy + Eq + Hash, V> Cache<K, V> {
         }
     }
 
+    /// Empties the cache if nothing came, and nothing but the newest was used, since this was last called.
+    pub(crate) fn cool(&mut self) {
+        if self.clock == self.cooled {
+            *self = Self { clock: self.clock, cooled: self.cooled, ..Self::new(self.bytes_max) };
+        }
+        self.cooled = self.clock;
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -89,5 +99,21 @@ mod tests {
         assert_eq!((0..4).map(|key| cache.contains(key)).collect::<Vec<_>>(), [true, false, true, true]);
         cache.insert(4, 4, 100);
         assert_eq!((cache.contains(4), cache.bytes()), (true, 100));
+    }
+
+    #[test]
+    fn what_nobody_uses_is_let_go() {
+        let mut cache = Cache::new(30);
+        cache.insert(1, 1, 10);
+        cache.insert(2, 2, 10);
+        cache.cool();
+        cache.get(1);
+        cache.cool();
+        assert_eq!((cache.bytes(), cache.contains(2)), (20, true));
+        cache.cool();
+        assert_eq!((cache.bytes(), cache.contains(2)), (0, false));
+        cache.insert(2, 2, 10);
+        cache.cool();
+        assert_eq!(cache.get(2), Some(&mut 2));
     }
 }

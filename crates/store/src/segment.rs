@@ -17,7 +17,7 @@ use crate::record;
 use crate::subjects::SubjectId;
 use crate::table::{Block, Index, Row, Table};
 
-/// A block is frozen once it holds this many bytes. Large enough to compress well and to read ahead, small enough that
+/// A block holds no more bytes than this, unless it is a single record. Large enough to compress well and to read ahead, small enough that
 /// a single old message does not cost much to fetch.
 pub(crate) const BLOCK_BYTES: usize = 64 << 10;
 
@@ -118,6 +118,14 @@ impl Hot {
     }
 }
 
+/// Has a block grow, by doubling, so that a full one has no more memory than it needs.
+pub(crate) fn make_room(block: &mut Vec<u8>, length: usize) {
+    if block.capacity() - block.len() < length {
+        let capacity = (block.len() + length).next_power_of_two().max(4096).min(BLOCK_BYTES);
+        block.reserve_exact(capacity.saturating_sub(block.len()).max(length));
+    }
+}
+
 impl Segment {
     /// A segment that will start with this sequence.
     pub(crate) fn new(number: u64, base: u64) -> Self {
@@ -149,13 +157,14 @@ impl Segment {
     }
 
     pub(crate) fn append(&mut self, stream: u64, message: &NewMessage<'_>, id: SubjectId, bytes: u64) {
+        let length = record::length(message);
+        if matches!(&self.body, Body::Hot(hot) if hot.tail.len() + length > BLOCK_BYTES) {
+            self.freeze();
+        }
         let Body::Hot(hot) = &mut self.body else { unreachable!("only an open segment takes messages") };
         let start = hot.tail.len();
-        if start == 0 {
-            hot.tail.reserve(BLOCK_BYTES.min(4096));
-        }
+        make_room(&mut hot.tail, length);
         record::encode(&mut hot.tail, stream, message);
-        let length = hot.tail.len() - start;
         let delta = (message.sequence - self.base) as u32;
         let table = Arc::make_mut(&mut hot.index.table);
         let local = match hot.locals.get(&id) {
@@ -177,9 +186,6 @@ impl Segment {
         self.live_stored += length as u64;
         self.stored += length as u64;
         self.newest = self.newest.max(message.timestamp);
-        if hot.tail.len() >= BLOCK_BYTES {
-            self.freeze();
-        }
     }
 
     /// Ends the block that grows.

@@ -163,6 +163,13 @@ impl Shelf {
         self.blocks.insert((number, place), bytes, length);
     }
 
+    /// See [`crate::Store::cool`].
+    pub(crate) fn cool(&mut self) {
+        self.tables.cool();
+        self.blocks.cool();
+        self.files.cool();
+    }
+
     /// Nobody will ask for this segment again.
     pub(crate) fn drop_segment(&mut self, number: u64) {
         self.tables.remove(number);

@@ -331,6 +331,12 @@ impl Store {
         place.disk.remove_folder(&place.folder).map_err(|error| Error::disk(&place.folder, error))
     }
 
+    /// Lets go of what is kept of the files for the next question, if none came since this was last called: to be called
+    /// now and then, best every few seconds.
+    pub fn cool(&mut self) {
+        self.shelf.cool();
+    }
+
     /// Bytes held in memory: index, tables, caches, and what waits to be written.
     pub fn memory_bytes(&self) -> u64 {
         let segments: u64 = self.segments.iter().map(Segment::memory_bytes).sum();

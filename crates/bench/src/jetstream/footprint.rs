@@ -29,6 +29,8 @@ const PAYLOAD_BYTES: usize = 128;
 const IN_FLIGHT: usize = 1000;
 /// Time for a server to come to rest.
 const REST: Duration = Duration::from_secs(2);
+/// Time for a server to let go of what the load needed, but the stream does not.
+const LONG_REST: Duration = Duration::from_secs(30);
 /// How long an idle server is watched.
 const WATCHED: Duration = Duration::from_secs(3);
 const MIB: f64 = 1024.0 * 1024.0;
@@ -44,7 +46,7 @@ pub fn per_subject(server: &Server) -> Result<Sample, BenchError> {
     let meter = Meter::start(server)?;
     publishers.publish(SUBJECTS as u64, None)?;
     let usage = meter.stop()?;
-    thread::sleep(REST);
+    thread::sleep(LONG_REST);
     let after = server.resident_bytes()?;
     publishers.check()?;
     let grown = after.saturating_sub(before) as f64;

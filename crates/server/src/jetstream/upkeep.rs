@@ -32,6 +32,9 @@ const JOURNAL_BYTES_MAX: u64 = 256 << 20;
 /// How often there is a look at what is to be done.
 const INTERVAL: Duration = Duration::from_millis(50);
 
+/// Rounds between looks at what is kept in memory of files and was not asked for meanwhile: ten seconds.
+const COOL_EVERY: u32 = 200;
+
 /// A warning about one stream's files comes no more often than this.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
@@ -266,6 +269,11 @@ impl JetStream {
             }
             if round.is_multiple_of(20) {
                 self.remove_buried();
+            }
+            if round.is_multiple_of(COOL_EVERY) {
+                for handle in self.handles() {
+                    handle.stream.lock().store().cool();
+                }
             }
         }
     }

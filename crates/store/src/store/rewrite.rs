@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::file::SegmentFile;
 use crate::form::{self, NameBook};
 use crate::record;
-use crate::segment::{BLOCK_BYTES, Body, Footer, Hot, Segment};
+use crate::segment::{BLOCK_BYTES, Body, Footer, Hot, Segment, make_room};
 use crate::shelf::Place;
 use crate::table::{Block, Row, Table};
 
@@ -242,13 +242,14 @@ struct Growth {
 
 impl Growth {
     fn append(&mut self, bytes: &[u8], row: Row, delta: u32, name: &[u8]) {
-        let local = self.book.enter(&mut self.table.names, name);
-        let offset = self.start + self.tail.len() as u32;
-        self.tail.extend_from_slice(bytes);
-        self.table.rows.push(Row::new(row.timestamp, delta, offset, row.length, local, row.has_headers()));
-        if self.tail.len() >= BLOCK_BYTES {
+        if self.tail.len() + bytes.len() > BLOCK_BYTES {
             self.freeze();
         }
+        let local = self.book.enter(&mut self.table.names, name);
+        let offset = self.start + self.tail.len() as u32;
+        make_room(&mut self.tail, bytes.len());
+        self.tail.extend_from_slice(bytes);
+        self.table.rows.push(Row::new(row.timestamp, delta, offset, row.length, local, row.has_headers()));
     }
 
     fn freeze(&mut self) {
