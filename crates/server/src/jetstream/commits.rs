@@ -17,16 +17,21 @@ pub(super) struct Commits(pub(super) Weak<JetStream>);
 impl Committed for Commits {
     fn committed(&self, batch: Batch<'_>) {
         let Some(jetstream) = self.0.upgrade() else { return };
+        // Half of a small batch is sent early, so that its publishers go on while the other half is applied.
+        let run_max = (batch.count().div_ceil(2)).clamp(RUN_MIN, RUN_MAX);
         jetstream.with_worker(|worker| {
             let mut records = batch.records().peekable();
             while let Some(first) = records.next() {
                 let lane = first.lane;
                 let mut run = vec![first];
-                while let Some(next) = records.next_if(|record| record.lane == lane && run.len() < RUN_MAX) {
+                while let Some(next) = records.next_if(|record| record.lane == lane && run.len() < run_max) {
                     run.push(next);
                 }
                 if let Some(handle) = jetstream.handle(lane) {
                     jetstream.apply(&handle, &run, worker);
+                }
+                if run.len() == run_max && run_max < RUN_MAX {
+                    worker.flush(jetstream.clock.now_ns());
                 }
             }
         });
@@ -93,6 +98,8 @@ const CATCH_UP: Duration = Duration::from_millis(100);
 
 /// Records that are applied under one lock of their stream, so that its publishers are not kept out for long.
 const RUN_MAX: usize = 256;
+/// Fewer are not worth a write to the publisher's socket of their own.
+const RUN_MIN: usize = 64;
 
 impl JetStream {
     /// Waits until what was appended so far is applied, so that whoever asks finds what it has published before, or what
