@@ -13,6 +13,7 @@ use sonata_jetstream::api::request::CreateConsumer;
 use sonata_jetstream::config::Limits;
 use sonata_jetstream::json::{self, Mode};
 use sonata_jetstream::outgoing::Haste;
+use sonata_jetstream::timestamp::Timestamp;
 use world::World;
 
 fn check(name: &str) {
@@ -69,14 +70,7 @@ fn what_nobody_waits_for_is_written_soon_and_all_else_now() {
         let mut world = World::new(&format!(
             r#"{{"name":"S","subjects":["a"],"storage":"file","retention":"{retention}"}}"#
         ));
-        let consumer =
-            br#"{"stream_name":"S","config":{"name":"C","durable_name":"C","ack_policy":"explicit"}}"#;
-        let request: CreateConsumer = json::decode(consumer, Mode::Strict).unwrap();
-        let World { machine, now, said, .. } = &mut world;
-        machine
-            .request_consumer(request.config, request.action, false, &Limits::default(), b"r", *now, said)
-            .unwrap();
-        world.commit_all();
+        create(&mut world, r#""name":"C","durable_name":"C","ack_policy":"explicit""#);
         world.publish("a", "", &[], "one");
         assert_eq!(*world.log.haste.lock(), Some(Haste::Now));
         world.commit_all();
@@ -94,4 +88,47 @@ fn what_nobody_waits_for_is_written_soon_and_all_else_now() {
         assert_eq!(told, confirmed);
         assert_eq!(world.messages().is_empty(), retention == "workqueue");
     }
+}
+
+fn create(world: &mut World, config: &str) {
+    let request = format!(r#"{{"stream_name":"S","config":{{{config}}}}}"#);
+    let request: CreateConsumer = json::decode(request.as_bytes(), Mode::Strict).unwrap();
+    let World { machine, now, said, .. } = world;
+    machine
+        .request_consumer(request.config, request.action, false, &Limits::default(), b"r", *now, said)
+        .unwrap();
+    world.commit_all();
+}
+
+/// Timers are asked for after a turn, and time goes on between.
+#[test]
+fn what_becomes_due_right_after_a_turn_is_not_passed_over() {
+    let mut world = World::new(r#"{"name":"S","subjects":["a"]}"#);
+    create(&mut world, r#""durable_name":"C","ack_policy":"explicit""#);
+    let until = world.now + 1000;
+    let World { machine, now, said, .. } = &mut world;
+    machine.pause_consumer("C", Timestamp(until), b"r", *now, said).unwrap();
+    machine.pull("C", b"inbox", br#"{"batch":1}"#, *now, said);
+    world.publish("a", "", &[], "one");
+    world.settle();
+    world.now = until + 1;
+    assert_eq!(world.machine.next_timer(world.now), Some(until));
+    world.wait(0);
+    assert!(world.take_said().iter().any(|message| message.payload == "one"), "the pause is over");
+}
+
+/// A request without an end keeps a consumer only as long as its client is there, even if nothing else happens.
+#[test]
+fn a_consumer_goes_when_those_who_wait_have_gone_without_a_word() {
+    const SECOND: i64 = 1_000_000_000;
+    let mut world = World::new(r#"{"name":"S","subjects":["a"]}"#);
+    create(&mut world, r#""name":"C","ack_policy":"explicit","inactive_threshold":5000000000"#);
+    let World { machine, now, said, .. } = &mut world;
+    machine.pull("C", b"inbox", br#"{"batch":1}"#, *now, said);
+    world.settle();
+    world.wait(12 * SECOND);
+    assert_eq!(world.machine.consumer_names(), ["C"]);
+    world.clients_go();
+    world.wait(5 * SECOND);
+    assert!(world.machine.consumer_names().is_empty());
 }

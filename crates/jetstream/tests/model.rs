@@ -48,6 +48,8 @@ enum Event {
         is_push: bool,
     },
     Drop(u8),
+    /// For so many seconds; with 0 it goes on.
+    Pause(u8, u8),
     Pull {
         name: u8,
         batch: u8,
@@ -70,6 +72,7 @@ enum Event {
 }
 
 const SUBJECTS: [&str; 4] = ["a.1", "a.2", "b.1", "b.2"];
+const CONSUMERS: u8 = 5;
 const FILTERS: [&str; 6] = [">", "a.*", "b.*", "a.1", "b.2", "a.2"];
 
 fn event() -> impl Strategy<Value = Event> {
@@ -92,13 +95,14 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (prop::option::of(subject), 0..3_u8, prop_oneof![2 => Just(0_u8), 1 => 0..60_u8])
             .prop_map(|(subject, keep, before)| Event::Purge { subject, keep, before }),
         1 => (2..20_u8, 1..8_u8).prop_map(|(messages, per_subject)| Event::Limit { messages, per_subject }),
-        3 => (0..3_u8, filters, policy, 0..6_u8, limits, prop::bool::weighted(0.3)).prop_map(
+        3 => (0..CONSUMERS, filters, policy, 0..6_u8, limits, prop::bool::weighted(0.3)).prop_map(
             |(name, filters, policy, start, (max_deliver, max_ack_pending), is_push)| {
                 Event::Create { name, filters, policy, start, max_deliver, max_ack_pending, is_push }
             }
         ),
-        1 => (0..3_u8).prop_map(Event::Drop),
-        8 => (0..3_u8, 1..10_u8).prop_map(|(name, batch)| Event::Pull { name, batch }),
+        1 => (0..CONSUMERS).prop_map(Event::Drop),
+        1 => (0..CONSUMERS, 0..20_u8).prop_map(|(name, seconds)| Event::Pause(name, seconds)),
+        8 => (0..CONSUMERS, 1..10_u8).prop_map(|(name, batch)| Event::Pull { name, batch }),
         10 => (any::<u8>(), 0..8_u8).prop_map(|(which, how)| Event::Answer { which, how }),
         4 => (1..12_u8).prop_map(Event::Wait),
         2 => (prop::collection::vec(0..4_u8, 0..4), 0..4_usize)
@@ -187,6 +191,18 @@ impl Pair {
                 assert_eq!(known, self.model.consumers.contains_key(&name));
                 self.model.drop_consumer(&name);
                 self.inbox.retain(|(consumer, _)| *consumer != name);
+            }
+            Event::Pause(name, seconds) => {
+                let name = format!("c{name}");
+                // Never at the same moment as another time of the tests.
+                let until = self.world.now + i64::from(*seconds) * SECOND + 1009;
+                let until = if *seconds > 0 { until } else { 0 };
+                let World { machine, now, said, .. } = &mut self.world;
+                let ends = if until > 0 { Timestamp(until) } else { Timestamp::ZERO };
+                let known = machine.pause_consumer(&name, ends, b"", *now, said).is_ok();
+                self.world.settle();
+                assert_eq!(known, self.model.consumers.contains_key(&name));
+                self.model.pause(&name, until);
             }
             Event::Pull { name, batch } => {
                 let (name, payload) = (format!("c{name}"), format!("{{\"batch\":{batch},\"no_wait\":true}}"));
@@ -335,8 +351,8 @@ impl Pair {
         these.into_iter().map(|message| message.payload).collect()
     }
 
-    /// Compares everything.
-    fn compare(&mut self) {
+    /// Compares everything; what consumers say of themselves only when it `asks`, since who is asked counts.
+    fn compare(&mut self, asks: bool) {
         let mut delivered: BTreeMap<String, Vec<(u64, u64)>> = BTreeMap::new();
         for message in self.world.take_said() {
             let Some(delivery) = ack::parse(message.reply.as_bytes()) else { continue };
@@ -366,6 +382,9 @@ impl Pair {
         let names: Vec<String> = self.model.consumers.keys().cloned().collect();
         assert_eq!(self.world.machine.consumer_names(), names);
         for name in names {
+            if !asks && !self.model.consumers[&name].goes_by_floor() {
+                continue;
+            }
             let World { machine, now, said, .. } = &mut self.world;
             let info = machine.consumer_info(&name, *now, said).unwrap();
             self.model.check_consumer(&name, &info);
@@ -382,14 +401,15 @@ const CONFIGS: [&str; 5] = [
     r#""retention":"workqueue""#,
 ];
 
-fn play(config: &str, ages: bool, events: &[Event]) {
+/// `asking`: after how many events consumers are asked.
+fn play(config: &str, ages: bool, asking: usize, events: &[Event]) {
     let (age, window) = (if ages { naive::MAX_AGE } else { 0 }, naive::WINDOW);
     let mut pair = Pair::new(&format!(
         r#"{{"name":"S","subjects":["a.*","b.*"],"allow_msg_ttl":true,"allow_rollup_hdrs":true,"max_age":{age},"duplicate_window":{window},{config}}}"#,
     ));
-    for event in events {
+    for (at, event) in events.iter().enumerate() {
         pair.happens(event);
-        pair.compare();
+        pair.compare(at % asking == 0 || at + 1 == events.len());
     }
 }
 
@@ -405,9 +425,10 @@ proptest! {
     fn a_stream_is_as_its_model(
         config in 0..CONFIGS.len(),
         ages in any::<bool>(),
+        asking in 1..8_usize,
         events in prop::collection::vec(event(), 1..100),
     ) {
-        play(CONFIGS[config], ages, &events);
+        play(CONFIGS[config], ages, asking, &events);
     }
 }
 
@@ -460,7 +481,7 @@ mod found {
             die(&[]),
             pull(1, 1),
         ];
-        play(LIMITS, false, &events);
+        play(LIMITS, false, 1, &events);
     }
 
     /// The record of a change carried the last of each subject by the filters before: after a restart those came.
@@ -474,7 +495,7 @@ mod found {
             die(&[]),
             pull(2, 4),
         ];
-        play(LIMITS, false, &events);
+        play(LIMITS, false, 1, &events);
     }
 
     /// What a change of filters swept stayed unacknowledged.
@@ -488,7 +509,7 @@ mod found {
             create(0, &[1], AckPolicy::Explicit, 0),
             pull(0, 1),
         ];
-        play(INTEREST, false, &events);
+        play(INTEREST, false, 1, &events);
     }
 
     /// The counts of messages that were given up stayed when those were too old.
@@ -505,7 +526,7 @@ mod found {
             Event::Wait(11),
             Event::Wait(2),
         ];
-        play(LIMITS, true, &events);
+        play(LIMITS, true, 1, &events);
     }
 
     /// A message on its way that takes another one's place was counted as one more.
@@ -513,7 +534,7 @@ mod found {
     fn what_replaces_a_message_needs_no_room() {
         let limit = Event::Limit { messages: 4, per_subject: 1 };
         let events = [limit, publish(0), publish(1), publish(2), die(&[0, 3, 0])];
-        play(DISCARDS_NEW, false, &events);
+        play(DISCARDS_NEW, false, 1, &events);
     }
 
     /// After the acknowledgement of a redelivery the floor rose above what was still open when a later message was deleted.
@@ -535,7 +556,7 @@ mod found {
             pull(1, 5),
             answer(0, 4),
         ];
-        play(LIMITS, false, &events);
+        play(LIMITS, false, 1, &events);
     }
 
     /// A consumer with as many unacknowledged messages as it may have got no turn when one of them was too old.
@@ -550,6 +571,6 @@ mod found {
             pull(2, 2),
             Event::Wait(11),
         ];
-        play(LIMITS, true, &events);
+        play(LIMITS, true, 1, &events);
     }
 }

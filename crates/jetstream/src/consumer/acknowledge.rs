@@ -227,6 +227,11 @@ impl Consumer {
         }
     }
 
+    /// Whether the log is to be told of anything.
+    pub(crate) fn has_unlogged(&self) -> bool {
+        !self.delivered_log.is_empty() || !self.acknowledged_log.is_empty()
+    }
+
     /// What the log is to be told, and who is to be told when the log has it.
     pub(crate) fn take_acknowledged(&mut self, now: i64) -> Option<(Record<'static>, Vec<Box<[u8]>>)> {
         if self.acknowledged_log.is_empty() {

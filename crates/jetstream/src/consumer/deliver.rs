@@ -55,14 +55,7 @@ impl Consumer {
     /// When the store fails in a way that another attempt may not.
     pub(crate) fn deliver(&mut self, scene: &mut Scene<'_>, budget: &mut Budget) -> Result<Turn, Error> {
         loop {
-            if self.is_paused(scene.now) || self.not_before > scene.now {
-                return Ok(Turn::Idle);
-            }
-            let served = match self.config.is_push() {
-                true => self.push.is_active() && !self.push.is_stalled(),
-                false => !self.waiting.is_empty(),
-            };
-            if !served {
+            if self.is_held_up(scene.now) || !self.is_active() {
                 return Ok(Turn::Idle);
             }
             if budget.messages == 0 || budget.bytes == 0 {
@@ -118,8 +111,7 @@ impl Consumer {
                 Err(error) => return Err(error),
             }
         }
-        let max = self.config.max_ack_pending;
-        if self.config.ack_policy != AckPolicy::None && max > 0 && self.unacknowledged.len() as i64 >= max {
+        if self.is_full() {
             return Ok(Candidate::Blocked);
         }
         while let Some((lasts, resume)) = &mut self.skip_list {
@@ -139,7 +131,7 @@ impl Consumer {
                 Err(error) => return Err(error),
             }
         }
-        if self.pending == 0 {
+        if self.pending(scene.store) == 0 {
             self.next = self.next.max(scene.store.state().last_sequence + 1);
             return Ok(Candidate::End);
         }

@@ -71,8 +71,10 @@ pub(crate) struct Consumer {
     skip_list: Option<(VecDeque<u64>, u64)>,
 
     // Of the moment.
-    /// Messages that match and were never delivered. Exact at every moment.
-    pub(crate) pending: u64,
+    /// Messages that match and were never delivered, see [`Consumer::pending`].
+    pending: u64,
+    /// What there was when they were counted; `None` when they must be counted anew.
+    counted: Option<Extent>,
     /// To be delivered again, in order.
     redeliver: VecDeque<u64>,
     /// The same as a set.
@@ -94,6 +96,8 @@ pub(crate) struct Consumer {
     ack_deadline: Option<i64>,
     /// When a client was last heard of, for the inactive threshold.
     last_active: i64,
+    /// When those who wait were last looked at by a timer.
+    waiting_reviewed_at: i64,
     /// The last sequence when a replay at the original pace began; up to there deliveries are paced.
     replay_until: u64,
     replayed_timestamp: i64,
@@ -101,6 +105,15 @@ pub(crate) struct Consumer {
     not_before: i64,
     /// Tokens of the rate limit, in bytes, as of `not_before`'s clock.
     rate_credit: (i64, f64),
+}
+
+/// What a stream had. While it has the same no message has come or gone: those that come move the end, and those that go
+/// are fewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Extent {
+    messages: u64,
+    /// Sequence.
+    last: u64,
 }
 
 /// A message that was delivered and not acknowledged.
@@ -133,6 +146,13 @@ pub(crate) struct Scene<'a> {
     pub(crate) random: &'a mut dyn FnMut() -> u64,
 }
 
+impl Extent {
+    fn of(store: &Store) -> Self {
+        let state = store.state();
+        Self { messages: state.messages, last: state.last_sequence }
+    }
+}
+
 impl Consumer {
     /// A consumer that has delivered nothing. Its configuration has been checked.
     ///
@@ -163,6 +183,7 @@ impl Consumer {
             delivery_counts: HashMap::default(),
             skip_list: None,
             pending: 0,
+            counted: None,
             redeliver: VecDeque::new(),
             redeliver_set: BTreeSet::new(),
             waiting: WaitingQueue::default(),
@@ -175,6 +196,7 @@ impl Consumer {
             missing: None,
             ack_deadline: None,
             last_active: now,
+            waiting_reviewed_at: now,
             replay_until: 0,
             replayed_timestamp: 0,
             not_before: 0,
@@ -228,8 +250,28 @@ impl Consumer {
         Ok(())
     }
 
-    /// Counts anew what was never delivered.
+    /// Messages that match and were never delivered.
+    pub(crate) fn pending(&mut self, store: &mut Store) -> u64 {
+        let is_counted = match self.counted {
+            Some(counted) => self.is_told() || counted == Extent::of(store),
+            None => false,
+        };
+        if !is_counted {
+            // A store that cannot count now will be asked again.
+            let _ = self.count_pending(store);
+        }
+        self.pending
+    }
+
+    /// Whether it counts what the stream stores and removes, and must be told of all that matches. Without a filter the
+    /// store counts as fast as it is told, so that nobody need be told who has nothing else to do with it.
+    fn is_told(&self) -> bool {
+        !self.filter.is_all() || self.skip_list.is_some()
+    }
+
+    /// Counts what was never delivered.
     pub(crate) fn count_pending(&mut self, store: &mut Store) -> Result<(), Error> {
+        self.counted = None;
         self.pending = match &self.skip_list {
             None => store.pending(&self.filter, self.next)?,
             Some((lasts, resume)) => {
@@ -240,7 +282,13 @@ impl Consumer {
                 left + store.pending(&self.filter, *resume)?
             }
         };
+        self.counted = Some(Extent::of(store));
         Ok(())
+    }
+
+    /// What was never delivered must be counted anew before it is used.
+    pub(crate) fn forget_count(&mut self) {
+        self.counted = None;
     }
 
     /// Whether it is the kind that keeps messages alive in a stream that goes by acknowledgements.
@@ -266,16 +314,49 @@ impl Consumer {
         sequence < self.next && self.filter.matches(subject) && !self.is_wanted(sequence, subject)
     }
 
-    /// The stream has stored a message.
+    /// The stream has stored a message. Whether it is one to be delivered.
     pub(crate) fn on_stored(&mut self, sequence: u64, subject: &[u8]) -> bool {
         let matches = sequence >= self.next && self.filter.matches(subject);
-        self.pending += u64::from(matches);
+        if self.counts_along() {
+            self.pending += u64::from(matches);
+        }
         matches
+    }
+
+    /// Whether a message more or less changes what it has counted.
+    fn counts_along(&self) -> bool {
+        self.counted.is_some() && self.is_told()
+    }
+
+    /// Whether a message that is stored concerns it although it has no filter.
+    pub(crate) fn is_expectant(&self) -> bool {
+        self.is_active() || self.skip_list.is_some()
+    }
+
+    /// Whether the removal of a message may concern it although it has no filter.
+    pub(crate) fn is_holding(&self) -> bool {
+        !self.unacknowledged.is_empty() || !self.delivery_counts.is_empty() || self.skip_list.is_some()
+    }
+
+    /// The last message that it was given and that is not settled; 0 is none.
+    pub(crate) fn last_held(&self) -> u64 {
+        let unacknowledged = self.unacknowledged.last_key_value().map(|(sequence, _)| *sequence);
+        unacknowledged.into_iter().chain(self.delivery_counts.keys().copied()).max().unwrap_or(0)
+    }
+
+    /// Whether it was given a message up to this sequence that is not settled.
+    pub(crate) fn holds_up_to(&self, sequence: u64) -> bool {
+        self.unacknowledged.first_key_value().is_some_and(|(first, _)| *first <= sequence)
+            || self.delivery_counts.keys().any(|held| *held <= sequence)
     }
 
     /// The stream has lost one message to a limit, a deletion or its age.
     pub(crate) fn on_removed(&mut self, scene: &mut Scene<'_>, sequence: u64, subject: &[u8]) {
-        if sequence >= self.next && self.is_in_skip_list(sequence) && self.filter.matches(subject) {
+        if self.counts_along()
+            && sequence >= self.next
+            && self.is_in_skip_list(sequence)
+            && self.filter.matches(subject)
+        {
             self.pending = self.pending.saturating_sub(1);
         }
         if let Some(unacknowledged) = self.unacknowledged.get(&sequence).copied() {
@@ -298,7 +379,10 @@ impl Consumer {
     }
 
     /// The stream has lost many messages at once: everything before `first`, and more when `wider`.
-    pub(crate) fn on_cut(&mut self, store: &mut Store, first: u64, wider: bool) -> Result<(), Error> {
+    pub(crate) fn on_cut(&mut self, store: &mut Store, first: u64, wider: bool) {
+        if wider || self.next < first {
+            self.forget_count();
+        }
         self.next = self.next.max(first);
         let mut is_there = |sequence: u64| {
             sequence >= first
@@ -328,7 +412,6 @@ impl Consumer {
                 None => Place { consumer: self.deliveries, stream: self.next - 1 },
             };
         }
-        self.count_pending(store)
     }
 
     /// Number of deliveries of a message that was delivered.
@@ -349,9 +432,24 @@ impl Consumer {
     }
 
     /// Whether anything could go out now, were there somebody to take it.
-    pub(crate) fn has_work(&self) -> bool {
-        let served = if self.config.is_push() { self.push.is_active() } else { !self.waiting.is_empty() };
-        served && (self.pending > 0 || !self.redeliver.is_empty())
+    pub(crate) fn has_work(&mut self, store: &mut Store) -> bool {
+        self.is_active() && (!self.redeliver.is_empty() || self.pending(store) > 0)
+    }
+
+    /// Whether a message that has just been stored could go out now.
+    pub(crate) fn takes_new(&self, now: i64) -> bool {
+        self.is_active() && !self.is_held_up(now) && !self.is_full()
+    }
+
+    /// Whether nothing may go out before its time comes or the client answers.
+    fn is_held_up(&self, now: i64) -> bool {
+        self.is_paused(now) || self.not_before > now || self.push.is_stalled()
+    }
+
+    /// Whether as much waits for acknowledgements as may.
+    fn is_full(&self) -> bool {
+        let max = self.config.max_ack_pending;
+        self.config.ack_policy != AckPolicy::None && max > 0 && self.unacknowledged.len() as i64 >= max
     }
 
     /// Whether it may be delivered to now.
@@ -395,6 +493,7 @@ impl Consumer {
     /// The stream's subjects are others now.
     pub(crate) fn refilter(&mut self, stream: &StreamConfig, store: &mut Store) {
         self.filter = filter_of(&self.config, stream, store);
+        self.forget_count();
         self.retention = stream.retention;
         if self.retention == Retention::Limits {
             self.unapplied.clear();
@@ -404,6 +503,7 @@ impl Consumer {
     /// What the API shows of it.
     pub(crate) fn info(&mut self, scene: &mut Scene<'_>) -> ConsumerInfo {
         self.expire_waiting(scene, false);
+        let num_pending = self.pending(scene.store);
         let remaining = self.config.pause_until.map_or(0, |until| until.0.saturating_sub(scene.now));
         let (group, pin) = (self.config.priority_groups.first(), &self.pin);
         ConsumerInfo {
@@ -424,7 +524,7 @@ impl Consumer {
             num_ack_pending: self.unacknowledged.len() as u64,
             num_redelivered: if self.config.max_deliver == 1 { 0 } else { self.delivery_counts.len() as u64 },
             num_waiting: self.waiting.len() as u64,
-            num_pending: self.pending,
+            num_pending,
             cluster: None,
             push_bound: self.push.is_active(),
             paused: remaining > 0,

@@ -86,8 +86,8 @@ impl Consumer {
         if self.waiting.len() as i64 >= max {
             self.expire_waiting(scene, false);
         }
-        let available = self.pending + self.redeliver.len() as u64;
         if request.no_wait {
+            let available = self.pending(scene.store) + self.redeliver.len() as u64;
             if available == 0 && request.expires == 0 {
                 return refuse(scene, Status::NoMessages.block());
             }

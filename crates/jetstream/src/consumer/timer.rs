@@ -38,6 +38,7 @@ impl Consumer {
             self.check_unacknowledged(scene);
         }
         self.expire_waiting(scene, false);
+        self.waiting_reviewed_at = scene.now;
         if self.push.heartbeat_at().is_some_and(|at| at <= scene.now) {
             self.send_heartbeat(scene);
         }
@@ -46,16 +47,20 @@ impl Consumer {
             self.unpin(scene, &group, "timeout");
         }
         match self.inactive_at() {
-            Some(at) if at <= scene.now => Fate::Inactive,
+            Some(at) if at <= scene.now && self.waiting.is_empty() => Fate::Inactive,
             _ => Fate::Stay,
         }
     }
 
-    /// When it has been unused for too long, if nothing happens before.
+    /// When it has been unused for too long, if nothing happens before, or is to be looked at for that.
     fn inactive_at(&self) -> Option<i64> {
         let threshold = self.config.inactive_threshold;
-        if threshold <= 0 || self.push.is_active() || !self.waiting.is_empty() {
+        if threshold <= 0 || self.push.is_active() {
             return None;
+        }
+        if !self.waiting.is_empty() {
+            // Those who wait may go without a word.
+            return Some(self.waiting_reviewed_at.max(self.last_active).saturating_add(threshold));
         }
         // Somebody may still be at work on what was delivered.
         let busy =

@@ -115,7 +115,7 @@ impl Node {
         let infos = names.into_iter().skip(offset).take(LIST_MAX).filter_map(|name| {
             let mut info = machine.consumer_info(&name, request.now, out).ok()?;
             // Lists show what is stored, without who shows it.
-            info.config = machine.consumers.get(&*name).map(|consumer| (*consumer.config).clone());
+            info.config = machine.consumers.get(&name).map(|consumer| (*consumer.config).clone());
             Some(info)
         });
         let body = ConsumerListReply { page, consumers: infos.collect(), ..ConsumerListReply::default() };

@@ -285,7 +285,7 @@ fn check_consumer_limits(old: &StreamConfig, new: &StreamConfig, stream: &Stream
     let machine = stream.lock();
     let beyond: Vec<&str> = machine
         .consumers
-        .values()
+        .by_name()
         .filter(|consumer| {
             is.inactive_threshold > 0 && consumer.config.inactive_threshold > is.inactive_threshold
                 || is.max_ack_pending > 0 && consumer.config.max_ack_pending > is.max_ack_pending

@@ -458,7 +458,7 @@ impl Machine {
 
     /// Whether any consumer wants the subject.
     pub(super) fn has_interest(&self, subject: &[u8]) -> bool {
-        self.consumers.values().any(|consumer| consumer.filter.matches(subject))
+        self.consumers.any_matching(subject, |consumer| consumer.filter.matches(subject))
     }
 
     pub(super) fn accounting(&self) -> sonata_store::Accounting {

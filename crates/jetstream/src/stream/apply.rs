@@ -1,10 +1,10 @@
 //! Applying records: the only place where a stream's state changes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sonata_store::{Cut, Filter, Message, NewMessage};
 
+use super::consumers::Consumers;
 use super::{After, Commit, Extra, Limit, Machine};
 use crate::config::{AckPolicy, Retention, StreamConfig};
 use crate::consumer::{Consumer, Dismissal};
@@ -118,7 +118,7 @@ impl Machine {
                 outcome.consumer = self.apply_consumer(*id, state, live, now, out)
             }
             Record::ConsumerGone { id } => {
-                outcome.consumer = self.consumer_names.get(id).cloned();
+                outcome.consumer = self.consumers.by_number(*id).map(|consumer| consumer.name.clone());
                 self.apply_consumer_gone(*id, now, out);
             }
             Record::Deliver { id, timestamp, delivered } => {
@@ -196,11 +196,7 @@ impl Machine {
         }
         self.stored = true;
         // Before anything is removed for it: a consumer that counts anew then finds the message in the store.
-        let mut wanted = false;
-        for consumer in self.consumers.values_mut() {
-            wanted |= consumer.on_stored(sequence, subject) && consumer.has_work();
-        }
-        self.wants_turn |= wanted;
+        self.wants_turn |= self.consumers.on_stored(sequence, subject, now);
         self.roll_up(flags, subject, sequence, now, out);
         self.apply_schedule(publish, true);
         self.enforce_limits(Limit::Stored(subject), now, out);
@@ -244,13 +240,14 @@ impl Machine {
         let Ok(Some(removed)) = self.store.remove(sequence) else { return false };
         self.lifetimes.remove(sequence);
         self.schedules.on_removed(&removed.subject, sequence);
-        let mut wanted = false;
-        self.for_each_consumer(now, out, |consumer, scene| {
-            consumer.on_removed(scene, sequence, &removed.subject);
-            // It may have waited for an acknowledgement of that one.
-            wanted |= consumer.has_work();
-        });
-        self.wants_turn |= wanted;
+        for id in self.consumers.concerned_by_removal(sequence, &removed.subject) {
+            let wanted = self.with_consumer_of(id, now, out, |consumer, scene| {
+                consumer.on_removed(scene, sequence, &removed.subject);
+                // It may have waited for an acknowledgement of that one.
+                consumer.has_work(scene.store)
+            });
+            self.wants_turn |= wanted.is_some_and(|wanted| wanted);
+        }
         true
     }
 
@@ -287,11 +284,10 @@ impl Machine {
 
     fn tell_cut(&mut self, wider: bool) {
         let first = self.store.state().first_sequence;
-        for consumer in self.consumers.values_mut() {
-            // A store that cannot count now will be asked again; nothing is delivered twice for it.
-            let _ = consumer.on_cut(&mut self.store, first, wider);
-            self.wants_turn |= consumer.has_work();
-        }
+        self.consumers.change_all(|consumer| {
+            consumer.on_cut(&mut self.store, first, wider);
+            self.wants_turn |= consumer.has_work(&mut self.store);
+        });
     }
 
     fn apply_config(&mut self, config: StreamConfig, now: i64, out: &mut dyn Publish) {
@@ -300,7 +296,7 @@ impl Machine {
         self.config = Arc::new(config);
         let config = self.config.clone();
         let store = &mut self.store;
-        self.consumers.values_mut().for_each(|consumer| consumer.refilter(&config, store));
+        self.consumers.change_all(|consumer| consumer.refilter(&config, store));
         if !self.config.allow_atomic {
             self.batches.clear();
         }
@@ -332,35 +328,38 @@ impl Machine {
         self.next_consumer = self.next_consumer.max(id + 1);
         let name = loaded.name.clone();
         // A live consumer knows more than its record: it is changed, not replaced.
-        let known = self.consumers.get_mut(&name).filter(|consumer| consumer.id == id);
-        let refiltered =
-            known.as_ref().is_some_and(|consumer| consumer.config.filters() != loaded.config.filters());
-        match known.filter(|_| live) {
-            Some(consumer) => {
-                let _ = consumer.reconfigure((*loaded.config).clone(), &config, &mut self.store);
-            }
-            None => {
-                let _ = loaded.begin(&mut self.store);
-                self.consumer_names.insert(id, name.clone());
-                self.consumers.insert(name.clone(), Box::new(loaded));
-            }
+        let known = self.consumers.get(&name).filter(|consumer| consumer.id == id);
+        let refiltered = known.is_some_and(|consumer| consumer.config.filters() != loaded.config.filters());
+        let is_push = loaded.config.is_push();
+        if known.is_some() && live {
+            let changed = (*loaded.config).clone();
+            let store = &mut self.store;
+            let _ = self.consumers.change(id, |consumer| consumer.reconfigure(changed, &config, store));
+        } else {
+            let _ = loaded.begin(&mut self.store);
+            self.consumers.insert(loaded);
         }
         if refiltered {
             self.sweep_unwanted(now, out);
         }
-        self.with_consumer(&name, now, out, |consumer, scene| consumer.review_interest(scene));
-        self.note_watched();
+        if is_push {
+            self.with_consumer_of(id, now, out, Consumer::review_interest);
+            self.note_watched();
+        }
         self.wants_turn = true;
         Some(name)
     }
 
     fn apply_consumer_gone(&mut self, id: u64, now: i64, out: &mut dyn Publish) {
-        let Some(name) = self.consumer_names.remove(&id) else { return };
-        self.with_consumer(&name, now, out, |consumer, scene| {
+        let is_push = self.with_consumer_of(id, now, out, |consumer, scene| {
             consumer.dismiss_waiting(scene, Dismissal::ConsumerDeleted);
+            consumer.config.is_push()
         });
-        self.consumers.remove(&name);
-        self.note_watched();
+        let Some(is_push) = is_push else { return };
+        self.consumers.remove(id);
+        if is_push {
+            self.note_watched();
+        }
         self.sweep_unwanted(now, out);
     }
 
@@ -372,22 +371,24 @@ impl Machine {
         live: bool,
         out: &mut dyn Publish,
     ) {
-        let Some(consumer) = self.consumer_names.get(&id).and_then(|name| self.consumers.get_mut(name))
-        else {
+        let settles = self.config.retention != Retention::Limits;
+        if live && !settles {
             return;
-        };
-        if !live {
-            for one in delivered {
-                // A store that cannot tell now has said so; its messages are at worst not delivered again.
-                let _ = consumer.make_up_for_missing(&mut self.store, one, timestamp);
-                consumer.apply_delivered(one, timestamp);
+        }
+        let mut settled = Vec::new();
+        self.consumers.change(id, |consumer| {
+            if !live {
+                for one in delivered {
+                    // A store that cannot tell now has said so; its messages are at worst not delivered again.
+                    let _ = consumer.make_up_for_missing(&mut self.store, one, timestamp);
+                    consumer.apply_delivered(one, timestamp);
+                }
             }
-        }
-        if consumer.config.ack_policy == AckPolicy::None && self.config.retention != Retention::Limits {
-            let mut settled = Vec::with_capacity(delivered.len());
-            delivered.iter().for_each(|one| consumer.take_settled(Verb::Ack, one.stream, &mut settled));
-            self.remove_settled(&settled, timestamp, out);
-        }
+            if settles && consumer.config.ack_policy == AckPolicy::None {
+                delivered.iter().for_each(|one| consumer.take_settled(Verb::Ack, one.stream, &mut settled));
+            }
+        });
+        self.remove_settled(&settled, timestamp, out);
     }
 
     fn apply_acknowledge(
@@ -398,18 +399,19 @@ impl Machine {
         live: bool,
         out: &mut dyn Publish,
     ) {
-        let Some(consumer) = self.consumer_names.get(&id).and_then(|name| self.consumers.get_mut(name))
-        else {
-            return;
-        };
-        if !live {
-            acknowledged.iter().for_each(|one| consumer.apply_acknowledged(one, timestamp));
-        }
-        if self.config.retention == Retention::Limits {
+        let settles = self.config.retention != Retention::Limits;
+        if live && !settles {
             return;
         }
-        let mut settled = Vec::with_capacity(acknowledged.len());
-        acknowledged.iter().for_each(|one| consumer.take_settled(one.verb, one.stream, &mut settled));
+        let mut settled = Vec::new();
+        self.consumers.change(id, |consumer| {
+            if !live {
+                acknowledged.iter().for_each(|one| consumer.apply_acknowledged(one, timestamp));
+            }
+            if settles {
+                acknowledged.iter().for_each(|one| consumer.take_settled(one.verb, one.stream, &mut settled));
+            }
+        });
         self.remove_settled(&settled, timestamp, out);
     }
 
@@ -418,7 +420,7 @@ impl Machine {
         for sequence in settled.iter().copied() {
             let Ok(Some(message)) = self.store.get(sequence) else { continue };
             let subject = &message.subject;
-            if !self.consumers.values().any(|consumer| consumer.is_wanted(sequence, subject)) {
+            if !self.consumers.any_matching(subject, |consumer| consumer.is_wanted(sequence, subject)) {
                 self.remove(sequence, now, out);
             }
         }
@@ -439,24 +441,21 @@ impl Machine {
     /// From now on messages stay only for those who want them: those go that somebody has had and nobody wants. What nobody
     /// has ever wanted stays, as in the original.
     fn sweep_settled(&mut self, now: i64, out: &mut dyn Publish) {
-        let is_done_with = |consumers: &BTreeMap<Arc<str>, Box<Consumer>>, message: &Message| {
-            consumers.values().any(|consumer| consumer.is_done_with(message.sequence, &message.subject))
+        let is_done_with = |consumers: &Consumers, message: &Message| {
+            let (sequence, subject) = (message.sequence, &message.subject);
+            consumers.any_matching(subject, |consumer| consumer.is_done_with(sequence, subject))
         };
         self.sweep(is_done_with, now, out);
     }
 
     /// Removes what no consumer wants, if it also `goes`.
-    fn sweep(
-        &mut self,
-        goes: impl Fn(&BTreeMap<Arc<str>, Box<Consumer>>, &Message) -> bool,
-        now: i64,
-        out: &mut dyn Publish,
-    ) {
+    fn sweep(&mut self, goes: impl Fn(&Consumers, &Message) -> bool, now: i64, out: &mut dyn Publish) {
         let mut from = self.store.state().first_sequence;
         while let Ok(Some(message)) = self.store.next_message(&Filter::all(), from) {
             from = message.sequence + 1;
             let (sequence, subject) = (message.sequence, &message.subject);
-            let wanted = self.consumers.values().any(|consumer| consumer.is_wanted(sequence, subject));
+            let is_wanted = |consumer: &Consumer| consumer.is_wanted(sequence, subject);
+            let wanted = self.consumers.any_matching(subject, is_wanted);
             if !wanted && goes(&self.consumers, &message) {
                 // One that had it before its filters were changed may still wait for an acknowledgement.
                 self.remove(sequence, now, out);

@@ -1,7 +1,5 @@
 //! What is remembered of a stream besides its messages, as bytes: the state that goes with a checkpoint of the store.
 
-use std::sync::Arc;
-
 use sonata_store::{Done, Error, Finished};
 
 use super::{Dedupe, Lifetimes, Machine, Parts, Schedules};
@@ -109,7 +107,7 @@ impl Machine {
         self.save_following(&mut out);
         put_number(&mut out, self.consumers.len() as u64);
         let mut state = Vec::new();
-        for consumer in self.consumers.values() {
+        for consumer in self.consumers.iter() {
             state.clear();
             consumer.save(&mut state);
             put_bytes(&mut out, &state);
@@ -140,8 +138,7 @@ impl Machine {
         let config = machine.config.clone();
         for _ in 0..reader.count(1)? {
             let consumer = Consumer::load(reader.bytes()?, &config, &mut machine.store)?;
-            machine.consumer_names.insert(consumer.id, consumer.name.clone());
-            machine.consumers.insert(consumer.name.clone(), Box::new(consumer));
+            machine.consumers.insert(consumer);
         }
         if reader.is_empty() { Ok(machine) } else { Err(Malformed) }
     }
@@ -149,20 +146,15 @@ impl Machine {
     /// Everything has been replayed: the stream begins.
     pub fn begin(&mut self, now: i64) {
         self.assigned = self.store.state().last_sequence;
-        for consumer in self.consumers.values_mut() {
+        self.consumers.change_all(|consumer| {
             // What the replay left for the log is in the log. What the checkpoint knew ahead of the log need not be.
             let _ = consumer.take_delivered(now);
             let _ = consumer.take_acknowledged(now);
             consumer.refilter(&self.config, &mut self.store);
             let _ = consumer.begin(&mut self.store);
             consumer.log_unapplied();
-        }
+        });
         self.wants_turn = true;
-        let names: Vec<Arc<str>> = self.consumers.keys().cloned().collect();
-        for name in names {
-            self.with_consumer(&name, now, &mut super::apply::Silence, |consumer, scene| {
-                consumer.review_interest(scene)
-            });
-        }
+        self.review_interest(now, &mut super::apply::Silence);
     }
 }

@@ -37,7 +37,7 @@ impl Machine {
                 msgs: self.store.lost_sequences().take(LOST_LISTED_MAX).collect(),
                 bytes: state.lost.bytes,
             }),
-            consumer_count: self.consumers.values().filter(|consumer| !consumer.config.direct).count() as u64,
+            consumer_count: self.consumers.shown_count() as u64,
         }
     }
 
@@ -110,7 +110,7 @@ impl Machine {
 
     /// Names of the servers' own consumers, sorted.
     pub fn direct_consumer_names(&self) -> Vec<String> {
-        let direct = self.consumers.values().filter(|consumer| consumer.config.direct);
+        let direct = self.consumers.by_name().filter(|consumer| consumer.config.direct);
         direct.map(|consumer| consumer.name.to_string()).collect()
     }
 
@@ -127,7 +127,7 @@ impl Machine {
 
     /// Names of the consumers, sorted; without those of the servers' own.
     pub fn consumer_names(&self) -> Vec<String> {
-        let shown = self.consumers.values().filter(|consumer| !consumer.config.direct);
+        let shown = self.consumers.by_name().filter(|consumer| !consumer.config.direct);
         shown.map(|consumer| consumer.name.to_string()).collect()
     }
 }

@@ -13,12 +13,14 @@ mod admit;
 mod apply;
 mod batch;
 mod checkpoint;
+pub(crate) mod consumers;
 mod counter;
 mod decimal;
 mod dedupe;
 mod direct;
 mod fast_batch;
 mod feed;
+mod filters;
 mod following;
 mod foretell;
 mod in_flight;
@@ -33,7 +35,6 @@ mod snapshot;
 mod staged;
 mod turn;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -44,7 +45,7 @@ use sonata_subject::transform::Transform;
 
 use crate::api::error::ApiError;
 use crate::config::{Retention, StreamConfig};
-use crate::consumer::{Consumer, Scene};
+use crate::consumer::{Consumer, Dismissal, Scene};
 use crate::outgoing::{Haste, Interest, Log, Publish};
 use crate::record::Record;
 
@@ -59,6 +60,7 @@ pub use snapshot::{Reading, Snapshot};
 pub use turn::{Next, Work, WorkDone};
 
 use batch::Batches;
+use consumers::Consumers;
 use counter::Counters;
 use dedupe::Dedupe;
 use fast_batch::FastBatches;
@@ -203,10 +205,7 @@ pub struct Machine {
     stored: bool,
     /// The configuration has changed, and maybe who is followed.
     relinked: bool,
-    /// Boxed: a map keeps its places half empty when names ascend.
-    pub(crate) consumers: BTreeMap<Arc<str>, Box<Consumer>>,
-    /// Names by number.
-    consumer_names: BTreeMap<u64, Arc<str>>,
+    pub(crate) consumers: Consumers,
     next_consumer: u64,
     transform: Option<Transform>,
     republish: Option<Transform>,
@@ -370,8 +369,7 @@ impl Machine {
             ears_number: 0,
             stored: false,
             relinked: false,
-            consumers: BTreeMap::new(),
-            consumer_names: BTreeMap::new(),
+            consumers: Consumers::default(),
             next_consumer: 1,
             transform: None,
             republish: None,
@@ -454,17 +452,15 @@ impl Machine {
         self.watched.take()
     }
 
-    /// Consumers have come, gone or changed.
+    /// Push consumers have come, gone or changed.
     fn note_watched(&mut self) {
-        let pushed = self.consumers.values().filter(|consumer| consumer.config.is_push());
+        let pushed = self.consumers.iter().filter(|consumer| consumer.config.is_push());
         self.watched = Some(pushed.map(|consumer| consumer.config.deliver_subject.clone()).collect());
     }
 
     /// The stream is gone: those who wait are told.
     pub fn on_deleted(&mut self, now: i64, out: &mut dyn Publish) {
-        self.for_each_consumer(now, out, |consumer, scene| {
-            consumer.dismiss_waiting(scene, crate::consumer::Dismissal::ConsumerDeleted);
-        });
+        self.dismiss_all(Dismissal::ConsumerDeleted, now, out);
         for name in self.consumer_names() {
             self.tell_consumer(&name, crate::advisory::Action::Delete, now, out);
         }
@@ -553,17 +549,13 @@ impl Machine {
     /// The log writes again. What consumers have been told since, and what of it the stream has not applied, is logged anew.
     pub fn on_log_resumed(&mut self, now: i64, out: &mut dyn Publish) {
         self.failed = None;
-        let names: Vec<Arc<str>> = self.consumers.keys().cloned().collect();
-        for name in names {
+        for id in self.consumers.all() {
             let mut state = Vec::new();
-            let Some(consumer) = self.consumers.get(&name) else { continue };
-            let id = consumer.id;
+            let Some(consumer) = self.consumers.by_number(id) else { continue };
             consumer.save(&mut state);
             // If it fails again we will be told again.
             let _ = self.commit(&Record::Consumer { id, state: &state }, None, After::Nothing, now, out);
-            if let Some(consumer) = self.consumers.get_mut(&name) {
-                consumer.log_unapplied();
-            }
+            self.consumers.change(id, Consumer::log_unapplied);
         }
         self.wants_turn = true;
     }
@@ -580,7 +572,18 @@ impl Machine {
         out: &mut dyn Publish,
         call: impl FnOnce(&mut Consumer, &mut Scene<'_>) -> T,
     ) -> Option<T> {
-        let consumer = self.consumers.get_mut(name)?;
+        let id = self.consumers.number(name)?;
+        self.with_consumer_of(id, now, out, call)
+    }
+
+    /// The same by its number.
+    fn with_consumer_of<T>(
+        &mut self,
+        id: u64,
+        now: i64,
+        out: &mut dyn Publish,
+        call: impl FnOnce(&mut Consumer, &mut Scene<'_>) -> T,
+    ) -> Option<T> {
         let random = &mut self.random;
         let mut scene = Scene {
             store: &mut self.store,
@@ -591,29 +594,13 @@ impl Machine {
             interest: &*self.interest,
             random: &mut || next_random(random),
         };
-        Some(call(consumer, &mut scene))
+        self.consumers.change(id, |consumer| call(consumer, &mut scene))
     }
 
-    /// Calls every consumer.
-    fn for_each_consumer(
-        &mut self,
-        now: i64,
-        out: &mut dyn Publish,
-        mut call: impl FnMut(&mut Consumer, &mut Scene<'_>),
-    ) {
-        let random = &mut self.random;
-        let mut next = || next_random(random);
-        for consumer in self.consumers.values_mut() {
-            let mut scene = Scene {
-                store: &mut self.store,
-                stream: &self.name,
-                domain: &self.domain,
-                now,
-                out,
-                interest: &*self.interest,
-                random: &mut next,
-            };
-            call(consumer, &mut scene);
+    /// Tells everybody who waits that it is over.
+    fn dismiss_all(&mut self, why: Dismissal, now: i64, out: &mut dyn Publish) {
+        for id in self.consumers.all() {
+            self.with_consumer_of(id, now, out, |consumer, scene| consumer.dismiss_waiting(scene, why));
         }
     }
 }

@@ -217,16 +217,13 @@ impl Machine {
                 let config = known.config.update(config)?;
                 self.check_workqueue(&config, Some(&name))?;
                 let id = known.id;
-                if config.sourcing
-                    && let Some(known) = self.consumers.get_mut(name.as_str())
-                {
+                if config.sourcing {
                     // Whoever is fed by it says by flow control what it has; the rest is delivered again.
-                    known
-                        .reset(0, &mut self.store)
-                        .map_err(|error| ErrorCode::ConsumerStoreFailed.with(error))?;
+                    let reset = self.consumers.change(id, |known| known.reset(0, &mut self.store));
+                    reset.transpose().map_err(|error| ErrorCode::ConsumerStoreFailed.with(error))?;
                 }
                 // The state as it is, with the new configuration.
-                if let Some(known) = self.consumers.get(name.as_str()) {
+                if let Some(known) = self.consumers.by_number(id) {
                     known.save_with(&config, &mut state);
                 }
                 (id, false)
@@ -239,8 +236,7 @@ impl Machine {
                     (one, other) if one > 0 && other > 0 => one.min(other),
                     (one, other) => one.max(other),
                 };
-                let count = self.consumers.values().filter(|consumer| !consumer.config.direct).count();
-                if most > 0 && count as i64 >= most && !config.direct {
+                if most > 0 && self.consumers.shown_count() as i64 >= most && !config.direct {
                     return Err(ErrorCode::MaximumConsumersLimit.into());
                 }
                 config.check_new(&stream)?;
@@ -292,12 +288,8 @@ impl Machine {
         if self.config.retention != Retention::WorkQueue || config.direct || config.sourcing {
             return Ok(());
         }
-        let others: Vec<&Consumer> = self
-            .consumers
-            .values()
-            .map(|consumer| &**consumer)
-            .filter(|other| Some(&*other.name) != own && !other.config.direct)
-            .collect();
+        let others: Vec<&Consumer> =
+            self.consumers.iter().filter(|other| Some(&*other.name) != own && !other.config.direct).collect();
         if others.is_empty() {
             return Ok(());
         }
@@ -383,14 +375,17 @@ impl Machine {
         now: i64,
         out: &mut dyn Publish,
     ) -> Result<(), ApiError> {
-        let consumer = self.consumers.get_mut(name).ok_or(ErrorCode::ConsumerNotFound)?;
-        consumer.check_reset(sequence, &mut self.store)?;
-        let sequence = consumer
-            .reset(sequence, &mut self.store)
-            .map_err(|error| ErrorCode::ConsumerStoreFailed.with(error))?;
-        let id = consumer.id;
+        let id = self.consumers.number(name).ok_or(ErrorCode::ConsumerNotFound)?;
         let mut state = Vec::new();
-        consumer.save(&mut state);
+        let reset = self.consumers.change(id, |consumer| -> Result<u64, ApiError> {
+            consumer.check_reset(sequence, &mut self.store)?;
+            let sequence = consumer
+                .reset(sequence, &mut self.store)
+                .map_err(|error| ErrorCode::ConsumerStoreFailed.with(error))?;
+            consumer.save(&mut state);
+            Ok(sequence)
+        });
+        let sequence = reset.ok_or(ErrorCode::ConsumerNotFound)??;
         self.wants_turn = true;
         self.request(
             &Record::Consumer { id, state: &state },
@@ -508,7 +503,7 @@ impl Machine {
     fn new_consumer_name(&mut self) -> String {
         loop {
             let name = self.nuid().next_consumer_name();
-            if !self.consumers.contains_key(name.as_str()) {
+            if !self.consumers.contains(&name) {
                 return name;
             }
         }

@@ -171,7 +171,7 @@ impl Restoring {
             cause: cause.to_string(),
         };
         self.pending = self.pending.saturating_add(state.pending.len() + state.redelivered.len());
-        if name.is_empty() || self.machine.consumers.contains_key(&*name) {
+        if name.is_empty() || self.machine.consumers.contains(&name) {
             return Err(refuse(&"it has no name of its own"));
         }
         if self.machine.consumers.len() >= CONSUMERS_MAX || self.pending > PENDING_MAX {
@@ -185,8 +185,7 @@ impl Restoring {
         let consumer = Consumer::restored(id, &name, config, &state, &stream, &mut self.machine.store, now)
             .map_err(|error| refuse(&error))?;
         self.machine.next_consumer += 1;
-        self.machine.consumer_names.insert(id, consumer.name.clone());
-        self.machine.consumers.insert(consumer.name.clone(), Box::new(consumer));
+        self.machine.consumers.insert(consumer);
         Ok(())
     }
 
@@ -283,10 +282,11 @@ impl Restoring {
         machine.enforce_limits(Limit::All, now, &mut Silence);
         machine.usage.change(machine.config.storage, machine.store.state().bytes as i64 - before);
         let config = machine.config.clone();
-        for consumer in machine.consumers.values_mut() {
-            consumer
-                .settle_restored(&config, &mut machine.store)
-                .map_err(|error| RestoreError::Store(error.to_string()))?;
+        for id in machine.consumers.all() {
+            let settled = machine
+                .consumers
+                .change(id, |consumer| consumer.settle_restored(&config, &mut machine.store));
+            settled.transpose().map_err(|error| RestoreError::Store(error.to_string()))?;
         }
         machine.note_watched();
         Ok(machine)

@@ -41,7 +41,7 @@ impl Machine {
     /// Begins a snapshot.
     pub fn snapshot(&self, with_consumers: bool) -> Snapshot {
         let state = self.state();
-        let shown = self.consumers.values().filter(|consumer| with_consumers && !consumer.config.direct);
+        let shown = self.consumers.by_name().filter(|consumer| with_consumers && !consumer.config.direct);
         let consumers = shown.map(|consumer| consumer.snapshot(state.first_seq, state.last_seq)).collect();
         Snapshot { config: (*self.config).clone(), state, consumers }
     }

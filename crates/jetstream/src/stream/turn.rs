@@ -1,11 +1,9 @@
 //! What a stream does besides answering: its consumers' deliveries, acknowledgements on their way into the log, timers.
 
-use std::sync::Arc;
-
 use sonata_store::{Load, Loaded};
 
 use super::{After, Machine};
-use crate::consumer::{Budget, Fate, Settled, Turn};
+use crate::consumer::{Budget, Consumer, Dismissal, Fate, Settled, Turn};
 use crate::outgoing::Publish;
 use crate::record::Record;
 
@@ -53,20 +51,16 @@ impl Machine {
         self.review_lost();
         let mut budget = Budget { messages: TURN_MESSAGES_MAX, bytes: TURN_BYTES_MAX, disk };
         let mut next = Next::Idle;
-        let ready: Vec<Arc<str>> = self
-            .consumers
-            .values()
-            .filter(|consumer| consumer.has_work())
-            .map(|consumer| consumer.name.clone())
-            .collect();
+        let ready = self.consumers.ready(|consumer| consumer.has_work(&mut self.store));
         // Not always the same one first.
         let start = self.random() as usize % ready.len().max(1);
         let (late, early) = ready.split_at(start.min(ready.len()));
-        for name in early.iter().chain(late) {
+        for id in early.iter().chain(late).copied() {
             let turn =
-                self.with_consumer(name, now, out, |consumer, scene| consumer.deliver(scene, &mut budget));
+                self.with_consumer_of(id, now, out, |consumer, scene| consumer.deliver(scene, &mut budget));
             match turn {
-                Some(Ok(Turn::Idle)) | None => {}
+                Some(Ok(Turn::Idle)) => self.consumers.rest(id),
+                None => {}
                 Some(Ok(Turn::More)) => {
                     next = Next::More;
                     break;
@@ -82,6 +76,7 @@ impl Machine {
         }
         self.log_consumers(now, out);
         self.review_lost();
+        self.consumers.plan_timers(now);
         next
     }
 
@@ -90,8 +85,7 @@ impl Machine {
         let lost = self.store.state().lost.messages;
         if lost != self.lost {
             self.lost = lost;
-            // A store that cannot count now will be asked again when it has lost more, or by the next restart.
-            self.consumers.values_mut().for_each(|consumer| drop(consumer.count_pending(&mut self.store)));
+            self.consumers.change_all(Consumer::forget_count);
         }
     }
 
@@ -103,14 +97,14 @@ impl Machine {
     /// Logs what consumers have delivered and what was acknowledged to them.
     pub fn log_consumers(&mut self, now: i64, out: &mut dyn Publish) {
         let mut records: Vec<(Record<'static>, Vec<Box<[u8]>>)> = Vec::new();
-        for consumer in self.consumers.values_mut() {
+        self.consumers.change_unlogged(|consumer| {
             if let Some(record) = consumer.take_delivered(now) {
                 records.push((record, Vec::new()));
             }
             if let Some(record) = consumer.take_acknowledged(now) {
                 records.push(record);
             }
-        }
+        });
         for (record, replies) in records {
             let after = if replies.is_empty() { After::Nothing } else { After::Acknowledged(replies) };
             // A log that refuses has told, or will: consumers are logged anew when it takes records again.
@@ -174,15 +168,18 @@ impl Machine {
 
     /// Interest in a deliver subject may have changed.
     pub fn review_interest(&mut self, now: i64, out: &mut dyn Publish) {
-        let mut wanted = false;
-        self.for_each_consumer(now, out, |consumer, scene| wanted |= consumer.review_interest(scene));
-        self.wants_turn |= wanted;
+        let pushed = self.consumers.iter().filter(|consumer| consumer.config.is_push());
+        let pushed: Vec<u64> = pushed.map(|consumer| consumer.id).collect();
+        for id in pushed {
+            let wanted = self.with_consumer_of(id, now, out, Consumer::review_interest);
+            self.wants_turn |= wanted.is_some_and(|wanted| wanted);
+        }
     }
 
     /// When [`Machine::on_timer`] has something to do, ns since 1970.
-    pub fn next_timer(&self, now: i64) -> Option<i64> {
-        let consumers = self.consumers.values().filter_map(|consumer| consumer.next_timer(now)).min();
-        [consumers, self.next_expiry(), self.next_feed_timer()].into_iter().flatten().min()
+    pub fn next_timer(&mut self, now: i64) -> Option<i64> {
+        self.consumers.plan_timers(now);
+        [self.consumers.next_timer(), self.next_expiry(), self.next_feed_timer()].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -191,14 +188,12 @@ impl Machine {
         self.expire_batches(now, out);
         self.fast_batches.expire(self.usage.batches.limits().idle(), now);
         self.fire_schedules(now, out);
-        let mut inactive: Vec<u64> = Vec::new();
-        self.for_each_consumer(now, out, |consumer, scene| {
-            if consumer.on_timer(scene) == Fate::Inactive {
-                inactive.push(consumer.id);
+        self.consumers.plan_timers(now);
+        for id in self.consumers.due(now) {
+            if self.with_consumer_of(id, now, out, Consumer::on_timer) != Some(Fate::Inactive) {
+                continue;
             }
-        });
-        for id in inactive {
-            let name = self.consumer_names.get(&id).cloned();
+            let name = self.consumers.by_number(id).map(|consumer| consumer.name.clone());
             if self.commit(&Record::ConsumerGone { id }, None, After::Nothing, now, out).is_ok()
                 && let Some(name) = name
             {
@@ -206,15 +201,14 @@ impl Machine {
             }
         }
         self.log_consumers(now, out);
+        self.consumers.plan_timers(now);
         self.wants_turn = true;
     }
 
     /// The server is going: those who wait are told.
     pub fn on_shutdown(&mut self, now: i64, out: &mut dyn Publish) {
         self.log_consumers(now, out);
-        self.for_each_consumer(now, out, |consumer, scene| {
-            consumer.dismiss_waiting(scene, crate::consumer::Dismissal::ServerShutdown);
-        });
+        self.dismiss_all(Dismissal::ServerShutdown, now, out);
     }
 
     /// Whether nothing is on its way into the log.

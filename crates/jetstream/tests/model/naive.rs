@@ -84,6 +84,7 @@ pub struct Consumer {
     floor: (u64, u64),
     /// What those want who wait.
     waiting: Vec<usize>,
+    paused_until: i64,
     delivered: Vec<(u64, u64)>,
 }
 
@@ -268,6 +269,7 @@ impl Model {
         consumer.filters = new.filters;
         consumer.max_deliver = new.max_deliver;
         consumer.max_ack_pending = new.max_ack_pending;
+        consumer.paused_until = new.paused_until;
         consumer.is_logged();
         if refiltered {
             self.sweep();
@@ -296,6 +298,13 @@ impl Model {
         }
         let wanted = self.wanted();
         self.remove_where(|message| !wanted.contains(&message.sequence));
+    }
+
+    pub fn pause(&mut self, name: &str, until: i64) {
+        if let Some(consumer) = self.consumers.get_mut(name) {
+            consumer.paused_until = until;
+            consumer.is_logged();
+        }
     }
 
     pub fn pull(&mut self, name: &str, batch: usize) {
@@ -363,7 +372,8 @@ impl Model {
     fn next_due(&self) -> Option<i64> {
         let ends = self.messages.iter().filter_map(|message| message.end(self.max_age));
         let acks = self.consumers.values().filter_map(Consumer::next_due);
-        ends.chain(acks).min()
+        let pauses = self.consumers.values().map(|consumer| consumer.paused_until);
+        ends.chain(acks).chain(pauses.filter(|until| *until > self.now)).min()
     }
 
     pub fn restart(&mut self) {
@@ -476,6 +486,7 @@ impl Consumer {
             given_up: BTreeSet::new(),
             floor: (0, 0),
             waiting: Vec::new(),
+            paused_until: 0,
             delivered: Vec::new(),
         }
     }
@@ -549,7 +560,15 @@ impl Consumer {
         }
     }
 
+    /// Where its floor is must be asked of the machine.
+    pub fn goes_by_floor(&self) -> bool {
+        self.policy == AckPolicy::All
+    }
+
     fn deliver(&mut self, now: i64) {
+        if self.paused_until > now {
+            return;
+        }
         while (self.is_push || !self.waiting.is_empty()) && !(self.todo.is_empty() && self.again.is_empty()) {
             if let Some(sequence) = self.again.front().copied() {
                 if self.is_worn_out(sequence) {

@@ -44,6 +44,7 @@ pub struct World {
     pub is_hostile: bool,
     config: StreamConfig,
     usage: Arc<Usage>,
+    listeners: Arc<Listeners>,
     /// ns since 1970.
     pub now: i64,
     pub said: Said,
@@ -105,16 +106,19 @@ impl Publish for Said {
     }
 }
 
-/// Somebody listens to everything.
-struct Everybody;
+/// Somebody listens to everything, or nobody to anything.
+#[derive(Default)]
+pub struct Listeners {
+    are_gone: AtomicBool,
+}
 
-impl Interest for Everybody {
+impl Interest for Listeners {
     fn has_interest(&self, _subject: &[u8]) -> bool {
-        true
+        !self.are_gone.load(Ordering::Relaxed)
     }
 
-    fn has_group_interest(&self, _subject: &[u8], _group: &[u8]) -> bool {
-        true
+    fn has_group_interest(&self, subject: &[u8], _group: &[u8]) -> bool {
+        self.has_interest(subject)
     }
 }
 
@@ -130,7 +134,8 @@ impl World {
         let mut world = Self::new(config);
         let store = Store::memory(LANE);
         let commit = Commit::Logged(world.log.clone());
-        let parts = Parts { created, ..parts(world.config.clone(), store, commit, &world.usage) };
+        let parts =
+            Parts { created, ..parts(world.config.clone(), store, commit, &world.usage, &world.listeners) };
         world.machine = Machine::new(parts).unwrap();
         world
     }
@@ -141,8 +146,9 @@ impl World {
         let options = Options { id: LANE, ..Options::default() };
         let store = Store::create(disk.disk(), "stream", options.clone()).unwrap();
         let (log, usage) = (Arc::new(FakeLog::default()), Usage::new(-1, -1, None));
+        let listeners = Arc::default();
         let commit = Commit::Logged(log.clone());
-        let machine = Machine::new(parts(config.clone(), store, commit, &usage)).unwrap();
+        let machine = Machine::new(parts(config.clone(), store, commit, &usage, &listeners)).unwrap();
         Self {
             machine,
             log,
@@ -151,6 +157,7 @@ impl World {
             is_hostile: false,
             config,
             usage,
+            listeners,
             now: START,
             said: Said::default(),
         }
@@ -197,6 +204,11 @@ impl World {
         self.log.refuses.store(true, Ordering::Relaxed);
         self.log.records.lock().truncate(*self.log.committed.lock());
         self.machine.on_log_failed("the disk is on fire", &mut self.said);
+    }
+
+    /// All clients are gone, and nobody listens any more.
+    pub fn clients_go(&self) {
+        self.listeners.are_gone.store(true, Ordering::Relaxed);
     }
 
     /// It takes records again.
@@ -270,7 +282,7 @@ impl World {
         if let Ok(header) = Header::load(state) {
             self.config = header.config;
         }
-        let parts = parts(self.config.clone(), opened.store, Commit::Memory, &self.usage);
+        let parts = parts(self.config.clone(), opened.store, Commit::Memory, &self.usage, &self.listeners);
         self.machine = match state.is_empty() {
             true => Machine::new(parts).unwrap(),
             false => Machine::restore(parts, opened.position, state)?,
@@ -412,7 +424,13 @@ impl World {
     }
 }
 
-fn parts(config: StreamConfig, store: Store, commit: Commit, usage: &Arc<Usage>) -> Parts {
+fn parts(
+    config: StreamConfig,
+    store: Store,
+    commit: Commit,
+    usage: &Arc<Usage>,
+    listeners: &Arc<Listeners>,
+) -> Parts {
     Parts {
         lane: LANE,
         domain: "".into(),
@@ -421,7 +439,7 @@ fn parts(config: StreamConfig, store: Store, commit: Commit, usage: &Arc<Usage>)
         created: START,
         store,
         commit,
-        interest: Arc::new(Everybody),
+        interest: listeners.clone(),
         seed: 1,
         usage: usage.clone(),
     }
