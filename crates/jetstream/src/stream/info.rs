@@ -120,11 +120,6 @@ impl Machine {
         (lost.messages, lost.bytes)
     }
 
-    /// How many consumers there are, those of the servers' own included.
-    pub fn consumer_count(&self) -> usize {
-        self.consumers.len()
-    }
-
     /// Names of the consumers, sorted; without those of the servers' own.
     pub fn consumer_names(&self) -> Vec<String> {
         let shown = self.consumers.by_name().filter(|consumer| !consumer.config.direct);

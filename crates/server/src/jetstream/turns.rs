@@ -16,10 +16,6 @@ use super::{Handle, Itself, JetStream};
 /// Threads that deliver. Two, so that one stream that reads from a slow disk does not hold up all others.
 pub(super) const THREADS: usize = 2;
 
-/// A turn looks at every consumer of its stream. With more than this, one that others share costs less than one for each
-/// client that has something to say.
-const CONSUMERS_FEW: usize = 64;
-
 /// A stream whose receivers are slow has its next turn after so long.
 const SLOW_RECEIVERS: Duration = Duration::from_millis(2);
 
@@ -185,9 +181,6 @@ impl Errand for Turn {
         let Some(jetstream) = self.jetstream.load_full() else { return };
         let stream = &self.handle.stream;
         if jetstream.node.after_but_turn(stream) && !stream.is_deleted() && stream.ask_turn() {
-            if stream.lock().consumer_count() > CONSUMERS_FEW {
-                return jetstream.turns.push(self.handle.clone());
-            }
             let stalling = worker.stalling();
             let next = jetstream.turn(&self.handle, worker, false);
             // The client is not held back for what it is sent, as it would be for what it sends.
