@@ -221,6 +221,7 @@ impl Node {
         if !account.insert(stream.clone()) {
             return false;
         }
+        stream.set_resting(!account.is_enabled());
         self.lanes.write().insert(stream.lane, stream.clone());
         self.world.begin(&stream);
         let config = stream.lock().config().clone();

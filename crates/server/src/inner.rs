@@ -49,8 +49,8 @@ pub(crate) struct Inner {
     pub(crate) accepting: Mutex<Option<JoinHandle<()>>>,
     pub(crate) http_requests: crate::monitoring::RequestCounts,
     pub(crate) cpu: CpuMeter,
-    /// Set once, before the first client, if it is on.
-    pub(crate) jetstream: OnceLock<Arc<JetStream>>,
+    /// While it is on. Exchanged under `changing`.
+    pub(crate) jetstream: ArcSwapOption<JetStream>,
     /// Set once, before the first client, if an operator is trusted.
     pub(crate) operators: OnceLock<Arc<Operators>>,
     /// Set once, before the first client, unless there is no system account.
@@ -111,7 +111,7 @@ impl Inner {
             accepting: Mutex::default(),
             http_requests: crate::monitoring::RequestCounts::default(),
             cpu: CpuMeter::start(clock.now_ns()),
-            jetstream: OnceLock::new(),
+            jetstream: ArcSwapOption::empty(),
             operators: OnceLock::new(),
             system: OnceLock::new(),
             // The original's first client has a number above 1 as well; clients only need it to be unique.

@@ -217,7 +217,8 @@ impl Server {
         let settings =
             settings(&options, &identity, address.port(), false, 0, operators.as_ref(), &callouts)?;
         let shared = Shared::new(settings, Box::new(SharedLogger(logger.clone())), rand::rng().next_u64());
-        update_accounts(&options, operators.as_ref(), &shared.accounts, &shared.stamps, clock.now_unix_ns());
+        let (accounts, stamps) = (&shared.accounts, &shared.stamps);
+        update_accounts(&options, operators.as_ref(), None, accounts, stamps, clock.now_unix_ns());
         let name = server_name(&options, &identity);
         let inner = Inner::new(clock, identity, options, shared, logger, tls, ocsp, callouts);
         inner.callouts.attach(&inner);
@@ -231,28 +232,10 @@ impl Server {
             let started = tokio::task::spawn_blocking(move || operators.start(&of)).await;
             started.map_err(|error| StartError::Resolver(error.to_string()))??;
         }
-        if let Some(jetstream) = &inner.options.load().jetstream {
-            let (shared, logger) = (inner.shared.clone(), inner.logger.clone());
-            let (jetstream, options, clock) = (jetstream.clone(), inner.options.load_full(), inner.clock);
-            let options = match inner.operators.get() {
-                Some(operators) => Arc::new(Options { accounts: operators.meant(), ..(*options).clone() }),
-                None => options,
-            };
-            let name = server_name(&options, &inner.identity);
-            let operators = inner.operators.get().cloned();
-            // Recovery reads files.
-            let started = tokio::task::spawn_blocking(move || {
-                let look_up =
-                    |account: &str| operators.as_ref().and_then(|operators| operators.meaning(account));
-                JetStream::start(&jetstream, &options, &name, shared, logger, clock, &look_up)
-            })
-            .await;
-            let started = started.map_err(|error| StartError::JetStream(error.to_string()))??;
-            let _ = inner.jetstream.set(started);
-            if let Some(operators) = inner.operators.get() {
-                operators.welcome_all(&inner);
-            }
-        }
+        let of = inner.clone();
+        // Recovery reads files.
+        let started = tokio::task::spawn_blocking(move || start_jetstream(&of)).await;
+        started.map_err(|error| StartError::JetStream(error.to_string()))??;
         inner.ocsp.begin(&inner);
         let flags = flags.map(Arc::new);
         let server = Self { inner, flags };
@@ -384,15 +367,11 @@ impl Server {
             None => None,
         };
         let touches = |apply: Apply| changes.iter().any(|change| change.apply == apply);
-        if touches(Apply::JetStream) {
-            let text = "turning jetstream on or off while the server runs is not supported yet";
-            return Err(ReloadError::Start(StartError::JetStream(text.into())));
-        }
         let authorization_version =
             inner.shared.settings().authorization_version + u64::from(touches(Apply::Authorization));
         let port = self.client_address().map_or(options.port, |address| address.port());
         let lame_duck = *inner.stage.borrow() == Stage::LameDuck;
-        let settings = settings(
+        let mut settings = settings(
             &options,
             &inner.identity,
             port,
@@ -418,13 +397,11 @@ impl Server {
         let new = Arc::new(options);
         inner.options.store(new.clone());
         inner.tls.store(tls);
-        if let (Some(jetstream), Some(said)) = (inner.jetstream.get(), &new.jetstream) {
-            jetstream.change_limits(said, &new);
-        }
         inner.ocsp.begin(inner);
         update_accounts(
             &new,
             inner.operators.get(),
+            inner.jetstream.load().as_deref(),
             &inner.shared.accounts,
             &inner.shared.stamps,
             inner.clock.now_unix_ns(),
@@ -432,6 +409,8 @@ impl Server {
         if let Some((operators, change)) = operators {
             operators.apply(change);
         }
+        self.reload_jetstream(&new);
+        settings.info.jetstream = inner.jetstream.load().is_some();
         inner.shared.update_settings(settings);
         if let Some(system) = inner.system.get() {
             system.serve_accounts();
@@ -479,6 +458,39 @@ impl Server {
         let digest = new.config_digest.as_deref().unwrap_or_default();
         self.log(Level::Info, format_args!("Reloaded server configuration ({digest})"));
         Ok(changes)
+    }
+
+    /// Turns JetStream on or off, or has it live by what changed. A server that cannot turn it on runs without, as in the
+    /// original, and the next reload tries again.
+    fn reload_jetstream(&self, new: &Options) {
+        let inner = &self.inner;
+        match (inner.jetstream.load_full(), &new.jetstream) {
+            (Some(running), Some(said)) => {
+                running.change_limits(said, new);
+                // Those of operators have what their tokens say.
+                if inner.operators.get().is_none() {
+                    running.change_accounts(new);
+                }
+            }
+            (Some(running), None) => {
+                inner.jetstream.store(None);
+                running.stop();
+                // They keep streams in memory.
+                inner.workers.clear_routes();
+            }
+            (None, Some(_)) if *inner.stage.borrow() < Stage::Stopping => {
+                self.log(Level::Info, format_args!("Restarting JetStream"));
+                // Tokens may have to be waited for, which a thread of the runtime must not.
+                let started = std::thread::scope(|scope| scope.spawn(|| start_jetstream(inner)).join());
+                let started =
+                    started.unwrap_or_else(|_| Err(StartError::JetStream("the start has panicked".into())));
+                if let Err(error) = started {
+                    self.log(Level::Warning, format_args!("Can't start JetStream: {error}"));
+                    inner.options.store(Arc::new(Options { jetstream: None, ..new.clone() }));
+                }
+            }
+            (None, _) => {}
+        }
     }
 
     /// Opens the log file again, after it was moved away.
@@ -591,9 +603,15 @@ impl Server {
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, all_gone).await;
         let inner = self.inner.clone();
         let _ = tokio::task::spawn_blocking(move || inner.ocsp.end(&inner.logger)).await;
-        if let Some(jetstream) = self.inner.jetstream.get().cloned() {
-            let _ = tokio::task::spawn_blocking(move || jetstream.stop()).await;
-        }
+        let inner = self.inner.clone();
+        let stop_jetstream = move || {
+            // A reload that is turning it on is waited for; the next ones see that the server stops.
+            let _changing = inner.changing.lock();
+            if let Some(jetstream) = &*inner.jetstream.load() {
+                jetstream.stop();
+            }
+        };
+        let _ = tokio::task::spawn_blocking(stop_jetstream).await;
         if let Some(system) = system {
             let _ = tokio::task::spawn_blocking(move || system.join()).await;
         }
@@ -631,6 +649,29 @@ impl Log for SharedLogger {
     fn write(&self, level: Level, line: fmt::Arguments<'_>) {
         self.0.write(level, line);
     }
+}
+
+/// Starts JetStream if the options ask for it. Blocks; not to be called on a thread of the runtime.
+///
+/// # Errors
+/// Its files cannot be used.
+fn start_jetstream(inner: &Arc<Inner>) -> Result<(), StartError> {
+    let options = inner.options.load_full();
+    let Some(said) = &options.jetstream else { return Ok(()) };
+    let operators = inner.operators.get();
+    let meant = match operators {
+        Some(operators) => Arc::new(Options { accounts: operators.meant(), ..(*options).clone() }),
+        None => options.clone(),
+    };
+    let name = server_name(&options, &inner.identity);
+    let look_up = |account: &str| operators.and_then(|operators| operators.meaning(account));
+    let (shared, logger) = (inner.shared.clone(), inner.logger.clone());
+    let started = JetStream::start(said, &meant, &name, shared, logger, inner.clock, &look_up)?;
+    inner.jetstream.store(Some(started));
+    if let Some(operators) = operators {
+        operators.welcome_all(inner);
+    }
+    Ok(())
 }
 
 /// What a start log begins with. Harnesses read it.

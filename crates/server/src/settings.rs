@@ -10,6 +10,7 @@ use sonata_auth::permission::{PermissionRules, Permissions, ResponsePermission, 
 use sonata_auth::token::TokenJudge;
 use sonata_auth::user::{Grant, Login, NkeyEntry, SingleLogin, UserEntry, Users, UsersConfig};
 use sonata_broker::account::{Account, AccountLimits, Accounts, GLOBAL_ACCOUNT};
+use sonata_broker::links::Links;
 use sonata_broker::msgtrace::TraceDestination;
 use sonata_broker::shared::Settings;
 use sonata_broker::stamp::Stamps;
@@ -19,6 +20,7 @@ use sonata_proto::parse::ParseLimits;
 
 use crate::callout::Callouts;
 use crate::identity::{API_LEVEL, Identity, NATS_VERSION};
+use crate::jetstream::JetStream;
 use crate::operator::Operators;
 use crate::server::StartError;
 
@@ -55,10 +57,12 @@ pub(crate) fn settings(
     })
 }
 
-/// Makes the configured accounts, and forgets those that are no longer, unless operators have them.
+/// Makes the configured accounts, and forgets those that are no longer, unless operators have them or they have streams,
+/// which wait for them to come back.
 pub(crate) fn update_accounts(
     options: &Options,
     operators: Option<&Arc<Operators>>,
+    jetstream: Option<&JetStream>,
     accounts: &Accounts,
     stamps: &Stamps,
     now_unix_ns: i64,
@@ -86,7 +90,11 @@ pub(crate) fn update_accounts(
             || options.accounts.iter().any(|configured| configured.name == name)
             || operators.is_some_and(|operators| operators.keeps(name))
     };
-    accounts.retain(known, stamps);
+    let awaited = |account: &Account| jetstream.is_some_and(|jetstream| jetstream.has_streams_of(account));
+    for account in accounts.all().iter().filter(|account| !known(account) && awaited(account)) {
+        account.set_links(Links::default(), stamps);
+    }
+    accounts.retain(|account| known(account) || awaited(account), stamps);
     crate::links::update(options, accounts, stamps);
 }
 

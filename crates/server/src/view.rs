@@ -118,7 +118,7 @@ struct Ended {
 
 impl View {
     pub(crate) fn new(inner: Arc<Inner>) -> Self {
-        let jetstream = inner.jetstream.get().cloned();
+        let jetstream = inner.jetstream.load_full();
         let jetstream = jetstream.map(|jetstream| JetStreamSnapshots::new(jetstream, &inner.options.load()));
         Self { inner, listed: OnceCell::new(), jetstream }
     }

@@ -130,13 +130,19 @@ impl Signals {
                 }
                 _ = self.hangup.recv() => {
                     trapped(server, "hangup");
-                    if let Err(error) = server.reload() {
-                        let error = error.to_string();
-                        server.log(
-                            Level::Error,
-                            format_args!("Failed to reload server configuration: {}", error.trim_end()),
-                        );
-                    }
+                    let server = server.clone();
+                    // It reads files, and all streams when it turns JetStream on.
+                    let reloading = move || {
+                        if let Err(error) = server.reload() {
+                            let error = error.to_string();
+                            server.log(
+                                Level::Error,
+                                format_args!("Failed to reload server configuration: {}", error.trim_end()),
+                            );
+                        }
+                    };
+                    // One after the other: the last one has the newest file.
+                    let _ = tokio::task::spawn_blocking(reloading).await;
                 }
                 _ = self.reopen.recv() => {
                     trapped(server, "user defined signal 1");

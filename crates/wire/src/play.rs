@@ -15,7 +15,7 @@ use crate::identity;
 use crate::message::{self, MadeUp};
 use crate::normal;
 use crate::pki::Pki;
-use crate::script::{Client, Greeting, Order, ReceiveBuffer, Script, Step};
+use crate::script::{Client, Greeting, JetStream, Order, ReceiveBuffer, Script, Step};
 use crate::server::{Reload, Server};
 
 /// How long a client waits for a frame or a close. Larger than every interval a script configures, and than the first
@@ -38,8 +38,11 @@ pub struct Transcript {
 pub fn play(script: &Script, program: &Path, pki: &Pki, folder: &Path) -> Result<Transcript, WireError> {
     let config = substitute(&script.config, pki)?;
     let mut args: Vec<String> = script.args.iter().map(|arg| pki.substitute(arg)).collect();
-    if script.jetstream {
-        args.extend(["-js".to_owned(), "-sd".to_owned(), folder.join("store").display().to_string()]);
+    if script.jetstream == JetStream::On {
+        args.push("-js".to_owned());
+    }
+    if script.jetstream != JetStream::Unsaid {
+        args.extend(["-sd".to_owned(), folder.join("store").display().to_string()]);
     }
     let start = || Server::start(program, &args, &config, folder);
     let mut stage = Stage {

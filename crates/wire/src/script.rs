@@ -17,14 +17,25 @@ pub struct Script {
     pub args: Vec<String>,
     /// Text of the configuration file, empty when there is none.
     pub config: String,
-    /// Whether the server runs with JetStream in an empty folder.
-    pub jetstream: bool,
+    /// Whether the server runs with JetStream.
+    pub jetstream: JetStream,
     /// Whether INFO is recorded whole, even when it is the usual one.
     pub whole_info: bool,
     /// Everything behind the header, in order.
     pub lines: Vec<Line>,
     /// The header as it was written.
     pub header: String,
+}
+
+/// What a script says of JetStream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JetStream {
+    /// Nothing: it is off.
+    Unsaid,
+    /// An empty folder is there; whether it is on is up to the configuration, which may change.
+    Configured,
+    /// It is on, in an empty folder.
+    On,
 }
 
 /// One line behind the header with the step it asks for, if any.
@@ -133,7 +144,7 @@ impl Script {
             title: title.to_owned(),
             args: Vec::new(),
             config: String::new(),
-            jetstream: false,
+            jetstream: JetStream::Unsaid,
             whole_info: false,
             lines: Vec::new(),
             header: format!("# {title}\n"),
@@ -146,7 +157,9 @@ impl Script {
             } else if line == "info: whole" {
                 script.whole_info = true;
             } else if line == "jetstream: on" {
-                script.jetstream = true;
+                script.jetstream = JetStream::On;
+            } else if line == "jetstream: configured" {
+                script.jetstream = JetStream::Configured;
             } else if line == "config:" {
                 while let Some((_, line)) = lines.next_if(|(_, line)| line.starts_with("    ")) {
                     script.header.push_str(line);

@@ -49,6 +49,9 @@ impl Node {
     /// Who answers a direct get: the stream of that name, or one of the mirrors that answer for it and have nearly all that
     /// it has, each as likely. `None` when there is nobody.
     pub(super) fn direct_stream(&self, account: &Account, name: &str) -> Option<Arc<Stream>> {
+        if !account.is_enabled() {
+            return None;
+        }
         let own = account.stream(name).ok().filter(|stream| stream.lock().config().allow_direct);
         let mirrors = account.direct_mirrors.read().get(name).cloned().unwrap_or_default();
         if mirrors.is_empty() {

@@ -166,6 +166,8 @@ pub struct Stream {
     /// Interest in a deliver subject may have changed.
     review_asked: AtomicBool,
     deleted: AtomicBool,
+    /// Its account has no JetStream now.
+    resting: AtomicBool,
     /// Others take its messages.
     followed: AtomicBool,
 }
@@ -266,6 +268,7 @@ impl Stream {
             turn: AtomicU8::new(TURN_NONE),
             review_asked: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
+            resting: AtomicBool::new(false),
             followed: AtomicBool::new(false),
         })
     }
@@ -276,7 +279,11 @@ impl Stream {
     }
 
     /// A turn is wanted. True for the one who must see to it that one is run: nobody is about to run one, or running one.
+    /// One that rests has none.
     pub fn ask_turn(&self) -> bool {
+        if self.is_resting() {
+            return false;
+        }
         let asked = self.turn.try_update(Ordering::AcqRel, Ordering::Acquire, |turn| match turn {
             TURN_NONE => Some(TURN_ASKED),
             TURN_RUNNING => Some(TURN_RUNNING_AND_ASKED),
@@ -330,6 +337,16 @@ impl Stream {
     /// Whether it is gone.
     pub fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Acquire)
+    }
+
+    /// Whether its account has no JetStream now. After it has again, somebody asks for a turn.
+    pub(crate) fn set_resting(&self, resting: bool) {
+        self.resting.store(resting, Ordering::Release);
+    }
+
+    /// Whether it neither takes nor delivers anything now.
+    pub fn is_resting(&self) -> bool {
+        self.resting.load(Ordering::Acquire)
     }
 }
 

@@ -205,7 +205,7 @@ impl Machine {
         self.wants_turn = true;
     }
 
-    /// The server is going: those who wait are told.
+    /// The server is going, or the account has no JetStream any more: those who wait are told.
     pub fn on_shutdown(&mut self, now: i64, out: &mut dyn Publish) {
         self.log_consumers(now, out);
         self.dismiss_all(Dismissal::ServerShutdown, now, out);

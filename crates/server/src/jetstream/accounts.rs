@@ -1,16 +1,35 @@
-//! Accounts that come, or change, while the server runs, as operators' accounts do.
+//! Accounts that come, or change, while the server runs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use sonata_broker::account::Account as BrokerAccount;
 use sonata_conf::options;
+use sonata_jetstream::config::AccountLimits;
 
 use super::{Home, JetStream, folder, world};
 
 impl JetStream {
     /// Serves an account, within the limits that it has now.
     pub(crate) fn welcome(&self, broker: &Arc<BrokerAccount>, meant: &options::Account) {
-        let limits = meant.jetstream.map(folder::limits);
+        self.limit(broker, meant.jetstream.map(folder::limits));
+    }
+
+    /// Serves the configured accounts within the limits that they have now. Streams of one that is not configured any more
+    /// rest until it is again.
+    pub(crate) fn change_accounts(&self, server: &options::Options) {
+        let enabled: HashMap<String, AccountLimits> = folder::accounts(server).into_iter().collect();
+        for broker in self.shared.accounts.all() {
+            self.limit(&broker, enabled.get(&**broker.name()).copied());
+        }
+    }
+
+    /// Whether an account has streams, which rest while it has no JetStream.
+    pub(crate) fn has_streams_of(&self, account: &BrokerAccount) -> bool {
+        self.home(account.id()).is_some_and(|home| !home.account.streams().is_empty())
+    }
+
+    fn limit(&self, broker: &Arc<BrokerAccount>, limits: Option<AccountLimits>) {
         let mut homes = self.accounts.write();
         let known = homes.get(&broker.id()).cloned();
         let home = known.clone().unwrap_or_else(|| {
@@ -23,7 +42,8 @@ impl JetStream {
         });
         drop(homes);
         if known.is_some() {
-            self.node.limit(&home.account, limits);
+            let now = self.clock.now_unix_ns();
+            self.post_for(&home, |out| self.node.limit(&home.account, limits, now, out));
         }
         if let Some(own) = self.itself() {
             own.serve(&home);

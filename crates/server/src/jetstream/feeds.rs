@@ -36,6 +36,12 @@ pub(super) struct Listening {
     subscriptions: Vec<Arc<Subscription>>,
 }
 
+impl Listening {
+    pub(super) fn subscriptions(&self) -> &Vec<Arc<Subscription>> {
+        &self.subscriptions
+    }
+}
+
 impl JetStream {
     /// A stream listens on these subjects and no others.
     pub(super) fn listen_for_feeds(self: &Arc<Self>, stream: &Arc<Stream>, home: &Arc<Home>, ears: Ears) {

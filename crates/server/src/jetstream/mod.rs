@@ -112,12 +112,14 @@ pub(crate) struct Home {
     is_served: AtomicBool,
     /// Acknowledgements are heard.
     is_acknowledged: AtomicBool,
+    /// What all of them are heard by.
+    subscriptions: Mutex<Vec<Arc<Subscription>>>,
 }
 
 impl Home {
     fn new(broker: Arc<BrokerAccount>, account: Arc<Account>) -> Arc<Self> {
         let (is_served, is_acknowledged) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { broker, account, is_served, is_acknowledged })
+        Arc::new(Self { broker, account, is_served, is_acknowledged, subscriptions: Mutex::default() })
     }
 }
 
@@ -363,12 +365,35 @@ impl JetStream {
         self.itself.load_full()
     }
 
-    /// Tells those who wait, makes everything durable and ends the threads. Blocks.
+    /// Takes back all that it listens on.
+    fn fall_silent(&self) {
+        let streams = std::mem::take(&mut *self.subscriptions.lock());
+        let feeds = std::mem::take(&mut *self.feeds.lock());
+        let watches = std::mem::take(&mut *self.watches.lock());
+        for handle in self.handles() {
+            let (lane, broker) = (handle.stream.lane, &handle.home.broker);
+            let feeds = feeds.get(&lane).map(feeds::Listening::subscriptions);
+            for subscription in streams.get(&lane).into_iter().chain(feeds).flatten() {
+                self.shared.unsubscribe(broker, subscription);
+            }
+            for subject in watches.get(&lane).into_iter().flatten() {
+                broker.interest.unwatch(subject.as_bytes(), lane);
+            }
+        }
+        for home in self.homes() {
+            for subscription in std::mem::take(&mut *home.subscriptions.lock()) {
+                self.shared.unsubscribe(&home.broker, &subscription);
+            }
+        }
+    }
+
+    /// Listens to nobody any more, tells those who wait, makes everything durable and ends the threads. Blocks.
     pub(crate) fn stop(&self) {
         if self.stopping.swap(true, Ordering::AcqRel) {
             return;
         }
         self.log(Level::Info, format_args!("Initiating JetStream Shutdown..."));
+        self.fall_silent();
         for handle in self.handles() {
             let now = self.clock.now_unix_ns();
             self.post_for(&handle.home, |out| handle.stream.lock().on_shutdown(now, out));
@@ -384,10 +409,10 @@ impl JetStream {
         }
         self.checkpoint_all();
         self.journal.reclaim();
+        // What requests have brought that were under way.
+        self.fall_silent();
         self.lanes.write().clear();
-        self.subscriptions.lock().clear();
         self.itself.store(None);
-        self.feeds.lock().clear();
         self.log(Level::Info, format_args!("JetStream Shutdown"));
     }
 }
@@ -448,4 +473,35 @@ fn log_start(logger: &Logger, options: &Options, root: &std::path::Path, memory:
     }
     line(format_args!("  API Level:       {}", crate::identity::API_LEVEL));
     line(format_args!("-------------------------------------------"));
+}
+
+#[cfg(test)]
+mod tests {
+    use sonata_broker::account::GLOBAL_ACCOUNT;
+
+    use super::*;
+    use crate::server::Server;
+
+    /// What is turned off leaves no subscription behind, which would keep its streams in memory.
+    #[tokio::test]
+    async fn turned_off_it_hears_nobody() {
+        let folder = std::env::temp_dir().join(format!("sonata-silent-{}", std::process::id()));
+        let on = ServerOptions {
+            host: "127.0.0.1".into(),
+            port: 0,
+            store_dir: Some(folder.clone()),
+            jetstream: Some(Options::default()),
+            ..ServerOptions::default()
+        };
+        let off = ServerOptions { jetstream: None, ..on.clone() };
+        let server = Server::start(on).await.expect("a server");
+        let account = server.inner().shared.accounts.find(GLOBAL_ACCOUNT).expect("an account");
+        assert!(account.interest.has_interest(b"$JS.API.INFO"));
+        server.reload_with(off).expect("a reload");
+        for subject in ["$JS.API.INFO", "$JS.ACK.S", "$JS.FC.S"] {
+            assert!(!account.interest.has_interest(subject.as_bytes()), "{subject}");
+        }
+        server.shutdown().await;
+        std::fs::remove_dir_all(folder).expect("a folder");
+    }
 }

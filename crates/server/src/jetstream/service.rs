@@ -32,7 +32,7 @@ impl StreamService {
     ) -> bool {
         let jetstream = self.jetstream.load();
         let Some(jetstream) = &*jetstream else { return false };
-        if self.handle.stream.is_deleted() {
+        if self.handle.stream.is_deleted() || self.handle.stream.is_resting() {
             return false;
         }
         let mut post = jetstream.post(&self.handle.home, outbox);
@@ -211,6 +211,7 @@ impl JetStream {
                 service.clone(),
                 token,
             ));
+            home.subscriptions.lock().push(subscription.clone());
             self.shared.subscribe(&home.broker, subscription);
         }
     }

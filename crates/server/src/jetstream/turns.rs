@@ -211,6 +211,14 @@ impl JetStream {
             if handle.stream.is_deleted() {
                 continue;
             }
+            if handle.stream.is_resting() {
+                handle.stream.cancel_turn();
+                // Who has woken it meanwhile has found a turn that was asked for.
+                if !handle.stream.is_resting() {
+                    self.again(&handle);
+                }
+                continue;
+            }
             let (next, slow) = self.with_worker(|worker| {
                 let next = self.turn(&handle, worker, true);
                 let receivers = worker.receivers();
@@ -296,7 +304,7 @@ impl JetStream {
                     continue;
                 }
             };
-            if handle.stream.is_deleted() {
+            if handle.stream.is_deleted() || handle.stream.is_resting() {
                 continue;
             }
             let now = self.clock.now_unix_ns();

@@ -736,7 +736,7 @@ fn set_limits(inner: &Inner, meant: &options::Account) {
 /// An account gets what it is to have from the server.
 fn welcome(inner: &Inner, meant: &options::Account) {
     let Some(account) = inner.shared.accounts.find(&meant.name) else { return };
-    if let Some(jetstream) = inner.jetstream.get() {
+    if let Some(jetstream) = &*inner.jetstream.load() {
         jetstream.welcome(&account, meant);
     }
     if let Some(system) = inner.system.get() {
