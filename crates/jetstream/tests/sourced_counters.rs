@@ -10,15 +10,6 @@ fn count(world: &mut World, subject: &str, increment: i64) {
     world.publish(subject, "r", &[format!("Nats-Incr: {increment}")], "");
 }
 
-/// The target takes what the origins have.
-fn follow(target: &mut World, origins: &mut [&mut World]) {
-    for want in target.machine.wants() {
-        let origin = origins.iter_mut().find(|origin| *origin.machine.config().name == *want.name).unwrap();
-        let portion = origin.machine.read_for(&want).unwrap();
-        target.machine.take(&want, portion, target.now, &mut target.said);
-    }
-}
-
 #[test]
 fn sums_of_sources_are_added_once() {
     let mut one = World::new(r#"{"name":"ONE","subjects":["one.>"],"allow_msg_counter":true}"#);
@@ -37,7 +28,7 @@ fn sums_of_sources_are_added_once() {
     count(&mut two, "two.b", 7);
     two.commit_all();
     // Nothing of this is stored yet when the next step is counted.
-    follow(&mut target, &mut [&mut one, &mut two]);
+    target.follow(&mut [&mut one, &mut two]);
     count(&mut target, "c.a", -10);
     target.commit_all();
     target.restart(target.committed());

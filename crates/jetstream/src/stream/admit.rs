@@ -236,15 +236,11 @@ impl Machine {
 
     /// Whether the stream takes messages at all now.
     pub(super) fn check_open(&self) -> Result<(), Refusal> {
-        if self.config.sealed {
-            return Err(ErrorCode::StreamSealed.into());
-        }
+        self.check_unsealed()?;
         if let Some(cause) = &self.failed {
             return Err(super::refused_error(&crate::outgoing::Refused::Failed(cause.clone())).into());
         }
-        if self.store.unwritten_bytes() > UNWRITTEN_BYTES_MAX {
-            return Err(ErrorCode::StreamTooManyRequests.into());
-        }
+        self.check_written()?;
         if self.config.mirror.is_some() {
             return Err(Refusal::Silence);
         }
@@ -252,6 +248,18 @@ impl Machine {
             return Err(ErrorCode::StreamStoreFailed.with("no sequences are left").into());
         }
         Ok(())
+    }
+
+    pub(super) fn check_unsealed(&self) -> Result<(), ErrorCode> {
+        if self.config.sealed { Err(ErrorCode::StreamSealed) } else { Ok(()) }
+    }
+
+    /// Whether the disk keeps pace.
+    pub(super) fn check_written(&self) -> Result<(), ErrorCode> {
+        match self.store.unwritten_bytes() > UNWRITTEN_BYTES_MAX {
+            true => Err(ErrorCode::StreamTooManyRequests),
+            false => Ok(()),
+        }
     }
 
     /// Whether a message has a size that the stream takes.
@@ -410,7 +418,7 @@ impl Machine {
     }
 
     /// Whether a message takes the place of another one, for which a stream that discards new ones has room.
-    fn replaces(&mut self, subject: &[u8]) -> bool {
+    pub(super) fn replaces(&mut self, subject: &[u8]) -> bool {
         let config = &self.config;
         let most = config.max_msgs_per_subject;
         if config.discard != Discard::New || most <= 0 || config.discard_new_per_subject {
@@ -422,7 +430,12 @@ impl Machine {
     }
 
     /// Limits that refuse instead of making room.
-    fn check_limits(&mut self, subject: &[u8], bytes: u64, replaces: bool) -> Result<(), Refusal> {
+    pub(super) fn check_limits(
+        &mut self,
+        subject: &[u8],
+        bytes: u64,
+        replaces: bool,
+    ) -> Result<(), ApiError> {
         let config = &self.config;
         if config.retention == Retention::Interest && !self.has_interest(subject) {
             return Ok(());
@@ -431,7 +444,7 @@ impl Machine {
         if config.discard != Discard::New {
             return Ok(());
         }
-        let refuse = |text: &str| Err(ErrorCode::StreamStoreFailed.with(text).into());
+        let refuse = |text: &str| Err(ErrorCode::StreamStoreFailed.with(text));
         let config = self.config.clone();
         if config.discard_new_per_subject && config.max_msgs_per_subject > 0 {
             let stored = self.store.subject(subject);

@@ -501,10 +501,9 @@ impl Machine {
             headers: heard.headers.to_vec().into(),
             payload: heard.payload.to_vec().into(),
         };
-        if self.take_message(index, &message, now, out) {
-            self.following[index].next.sequence = sequence + 1;
-        } else {
-            self.rest(index, None, false, now);
+        match self.take_message(index, &message, now, out) {
+            Ok(()) => self.following[index].next.sequence = sequence + 1,
+            Err(error) => self.rest(index, Some(error), false, now),
         }
     }
 

@@ -31,6 +31,9 @@ const CAUGHT_UP_LAG: u64 = 10;
 /// Records on their way into the log beyond which nothing more is taken.
 const IN_FLIGHT_MAX: u64 = 4096;
 
+/// A message that this stream has no place for now is tried again after so long, ns, unless a turn comes before.
+const HELD_BACK_FOR: i64 = 1_000_000_000;
+
 /// One origin of a stream.
 #[derive(Debug)]
 pub(crate) struct Following {
@@ -50,6 +53,8 @@ pub(crate) struct Following {
     /// When something was last heard of the origin, ns since 1970.
     pub(super) heard_at: Option<i64>,
     pub(super) error: Option<ApiError>,
+    /// The next message was refused by this stream, which may take it later.
+    held_back: bool,
     /// How the origin is reached, when it cannot be read here.
     pub(super) feed: Option<Feed>,
 }
@@ -82,6 +87,7 @@ pub struct Want {
     filter: Filter,
     start_sequence: u64,
     start_time: Option<i64>,
+    messages_max: usize,
 }
 
 /// What was read of an origin.
@@ -128,6 +134,7 @@ impl Following {
             lag: 0,
             heard_at: None,
             error: None,
+            held_back: false,
             feed: (source.external.is_some() || source.consumer.is_some()).then(|| Feed::new(is_mirror)),
         })
     }
@@ -204,6 +211,7 @@ impl Machine {
             filter: following.filter.clone(),
             start_sequence: following.source.opt_start_seq,
             start_time: following.source.opt_start_time.map(|time| time.0),
+            messages_max: if following.held_back { 1 } else { PORTION_MESSAGES },
         };
         let read = self.following.iter().enumerate().filter(|(_, following)| following.feed.is_none());
         read.map(want).collect()
@@ -251,7 +259,7 @@ impl Machine {
             lag: 0,
         };
         let mut bytes = 0;
-        while portion.messages.len() < PORTION_MESSAGES && bytes < PORTION_BYTES {
+        while portion.messages.len() < want.messages_max && bytes < PORTION_BYTES {
             match self.store.next_message(&want.filter, portion.next.sequence) {
                 Ok(Some(message)) => {
                     bytes += message.payload.len() + message.headers.len();
@@ -282,14 +290,19 @@ impl Machine {
         }
         following.heard_at = Some(now);
         following.error = None;
+        following.held_back = false;
         following.lag = portion.lag;
         if following.next.sequence == 0 || following.next.identity != portion.next.identity {
             following.last = portion.first - 1;
         }
         following.next.identity.clone_from(&portion.next.identity);
         let is_mirror = following.is_mirror;
-        for message in &portion.messages {
-            if !self.take_message(want.index, message, now, out) {
+        for (place, message) in portion.messages.iter().enumerate() {
+            if let Err(error) = self.take_message(want.index, message, now, out) {
+                let following = &mut self.following[want.index];
+                following.next.sequence = message.sequence;
+                following.lag = portion.lag + (portion.messages.len() - place) as u64;
+                (following.error, following.held_back) = (Some(error), true);
                 return false;
             }
         }
@@ -317,27 +330,40 @@ impl Machine {
         }
     }
 
-    /// Takes one message of an origin; false when the log refuses it.
+    /// When messages that were held back are tried again, if there are any.
+    pub(super) fn next_retry(&self, now: i64) -> Option<i64> {
+        self.following.iter().any(|following| following.held_back).then_some(now + HELD_BACK_FOR)
+    }
+
+    /// Takes one message of an origin.
+    ///
+    /// # Errors
+    /// The log refuses it, or the stream does: sealed, full where it discards what is new, or without room in the account,
+    /// or the message is too large. As in the original it is held back then, and all that comes behind it.
     pub(super) fn take_message(
         &mut self,
         index: usize,
         message: &Message,
         now: i64,
         out: &mut dyn Publish,
-    ) -> bool {
-        let taken = match self.following[index].is_mirror {
+    ) -> Result<(), ApiError> {
+        match self.following[index].is_mirror {
             true => self.take_mirrored(index, message, now, out),
             false => self.take_sourced(index, message, now, out),
-        };
-        if taken {
-            self.following[index].last = message.sequence;
-        }
-        taken
+        }?;
+        self.following[index].last = message.sequence;
+        Ok(())
     }
 
-    fn take_mirrored(&mut self, index: usize, message: &Message, now: i64, out: &mut dyn Publish) -> bool {
+    fn take_mirrored(
+        &mut self,
+        index: usize,
+        message: &Message,
+        now: i64,
+        out: &mut dyn Publish,
+    ) -> Result<(), ApiError> {
         if message.sequence <= self.assigned {
-            return true;
+            return Ok(());
         }
         let subject = self.following[index].subject(&message.subject, message.sequence as u32);
         let headers = without_conditions(&message.headers);
@@ -354,7 +380,13 @@ impl Machine {
         self.log_taken(record, None, now, out)
     }
 
-    fn take_sourced(&mut self, index: usize, message: &Message, now: i64, out: &mut dyn Publish) -> bool {
+    fn take_sourced(
+        &mut self,
+        index: usize,
+        message: &Message,
+        now: i64,
+        out: &mut dyn Publish,
+    ) -> Result<(), ApiError> {
         let following = &self.following[index];
         let subject = following.subject(&message.subject, message.sequence as u32);
         let Key { name: stream, filters, destinations } = following.key.clone();
@@ -369,7 +401,7 @@ impl Machine {
         if let Some(id) = &id {
             self.dedupe.expire(now.saturating_sub(self.config.duplicate_window));
             if self.dedupe.find(id).or_else(|| self.in_flight.find_id(id)).is_some() {
-                return true;
+                return Ok(());
             }
         }
         let mut flags = publish_flag::SOURCED;
@@ -392,7 +424,7 @@ impl Machine {
                 match self.count_sourced(&subject, origin, &mut headers, &message.payload) {
                     Ok(count) => Some(count),
                     // What does not count has no place among counters.
-                    Err(_) => return true,
+                    Err(_) => return Ok(()),
                 }
             }
             false => None,
@@ -407,11 +439,11 @@ impl Machine {
             headers: &headers,
             payload: counted.as_deref().unwrap_or(&message.payload),
         };
-        let taken = self.log_taken(record, id, now, out);
-        if let Some(count) = count.filter(|_| taken) {
+        self.log_taken(record, id, now, out)?;
+        if let Some(count) = count {
             self.note_count(&subject, sequence, count);
         }
-        taken
+        Ok(())
     }
 
     fn log_taken(
@@ -420,16 +452,21 @@ impl Machine {
         id: Option<Box<[u8]>>,
         now: i64,
         out: &mut dyn Publish,
-    ) -> bool {
+    ) -> Result<(), ApiError> {
+        self.check_unsealed()?;
+        self.check_written()?;
+        self.check_message_size(record.headers, record.payload)?;
         let before = self.assigned;
         let bytes = self.accounting().bytes(record.subject.len(), record.headers.len(), record.payload.len());
+        let replaces = self.replaces(record.subject);
+        self.check_limits(record.subject, bytes, replaces)?;
         let message = in_flight::Message {
             subject: record.subject.into(),
             id,
             sequence: record.sequence,
             bytes,
             is_schedule: false,
-            replaces: false,
+            replaces,
         };
         self.assigned = record.sequence;
         let after = After::Published { reply: Box::default(), extra: Extra::None };
@@ -437,7 +474,7 @@ impl Machine {
         if logged.is_err() {
             self.assigned = before;
         }
-        logged.is_ok()
+        logged
     }
 
     /// A message of a source was applied: that source goes on behind it, also after a restart.

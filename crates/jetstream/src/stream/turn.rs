@@ -179,7 +179,8 @@ impl Machine {
     /// When [`Machine::on_timer`] has something to do, ns since 1970.
     pub fn next_timer(&mut self, now: i64) -> Option<i64> {
         self.consumers.plan_timers(now);
-        [self.consumers.next_timer(), self.next_expiry(), self.next_feed_timer()].into_iter().flatten().min()
+        let own = [self.next_expiry(), self.next_feed_timer(), self.next_retry(now)];
+        own.into_iter().chain([self.consumers.next_timer()]).flatten().min()
     }
 
     /// Does what is due.

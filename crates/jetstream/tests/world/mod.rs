@@ -59,6 +59,8 @@ pub struct FakeLog {
     /// How many of them are committed.
     committed: Mutex<usize>,
     refuses: AtomicBool,
+    /// Records that still fit, when that is limited.
+    pub room: Mutex<Option<usize>>,
 }
 
 /// What was published.
@@ -78,6 +80,11 @@ impl Log for FakeLog {
     fn append(&self, _lane: u64, record: &[u8], haste: Haste) -> Result<u64, Refused> {
         if self.refuses.load(Ordering::Relaxed) {
             return Err(Refused::Failed("the disk is on fire".to_owned()));
+        }
+        match &mut *self.room.lock() {
+            Some(0) => return Err(Refused::Full),
+            Some(room) => *room -= 1,
+            None => {}
         }
         *self.haste.lock() = Some(haste);
         let mut records = self.records.lock();
@@ -177,6 +184,15 @@ impl World {
             payload: payload.as_bytes(),
         };
         self.machine.receive(incoming, self.now, &mut self.said);
+    }
+
+    /// The stream takes what its origins have, as far as it does so in one go.
+    pub fn follow(&mut self, origins: &mut [&mut World]) {
+        for want in self.machine.wants() {
+            let origin = origins.iter_mut().find(|origin| *origin.machine.config().name == *want.name);
+            let portion = origin.unwrap().machine.read_for(&want).unwrap();
+            self.machine.take(&want, portion, self.now, &mut self.said);
+        }
     }
 
     /// The log commits the next `count` records.
