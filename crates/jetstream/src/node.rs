@@ -32,7 +32,7 @@ use crate::config::{AccountLimits, ServerLimits};
 use crate::header::{self, name};
 use crate::json::{self, Mode};
 use crate::outgoing::{Interest, Outgoing, Publish};
-use crate::stream::{Commit, DirectGet, Ears, Header, Stream};
+use crate::stream::{Commit, DirectGet, Ears, Header, Stream, Watched};
 
 pub(crate) use transfers::Expected;
 pub use transfers::{RestoreTask, SnapshotTask};
@@ -57,8 +57,9 @@ pub trait World: Send + Sync {
     fn delete_store(&self, stream: &Stream) -> Result<(), ApiError>;
     /// Somebody shall run a turn for the stream.
     fn wake(&self, stream: &Arc<Stream>);
-    /// The stream's deliver subjects have changed: `subjects` are those whose interest it wants to know of.
-    fn watch(&self, stream: &Arc<Stream>, subjects: Vec<String>);
+    /// The stream's deliver subjects have changed: it wants to know of interest in these and no others. What was said later
+    /// counts, whoever comes first.
+    fn watch(&self, stream: &Arc<Stream>, watched: Watched);
     /// The stream listens on these subjects of its account and no others: messages are handed to
     /// [`Machine::hear`](crate::stream::Machine::hear). They are listened to when this returns. What was said later counts,
     /// whoever comes first.
@@ -258,8 +259,8 @@ impl Node {
         if stored && stream.is_followed() {
             self.wake_followers(stream);
         }
-        if let Some(subjects) = watched {
-            self.world.watch(stream, subjects);
+        if let Some(watched) = watched {
+            self.world.watch(stream, watched);
         }
         wishes
     }

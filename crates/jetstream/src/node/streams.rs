@@ -15,7 +15,7 @@ use crate::api::response::{
 };
 use crate::config::{Storage, StreamConfig};
 use crate::outgoing::Publish;
-use crate::stream::{Ears, Header, Machine, Parts, Stream};
+use crate::stream::{Ears, Header, Machine, Parts, Stream, Watched};
 
 impl Node {
     pub(super) fn create_stream(
@@ -160,7 +160,7 @@ impl Node {
         for subject in &config.subjects {
             self.world.unsubscribe(account.id, subject, found.lane);
         }
-        self.world.watch(&found, Vec::new());
+        self.world.watch(&found, Watched::nothing());
         self.world.listen(&found, Ears::of_nobody());
         let mut machine = found.lock();
         machine.on_deleted(request.now, out);

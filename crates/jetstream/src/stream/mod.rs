@@ -80,6 +80,22 @@ pub enum Commit {
     Memory,
 }
 
+/// The deliver subjects of a stream's consumers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Watched {
+    /// Grows with every change.
+    pub number: u64,
+    /// The subjects.
+    pub subjects: Vec<String>,
+}
+
+impl Watched {
+    /// None, for good.
+    pub(crate) fn nothing() -> Self {
+        Self { number: u64::MAX, subjects: Vec::new() }
+    }
+}
+
 /// What is done for a record once it is committed.
 #[derive(Debug)]
 pub(crate) enum After {
@@ -227,7 +243,9 @@ pub struct Machine {
     checkpointing: bool,
     wants_turn: bool,
     /// Deliver subjects, when they are others than the world was last told.
-    watched: Option<Vec<String>>,
+    watched: Option<Watched>,
+    /// How often they have changed.
+    watched_number: u64,
     /// Storage refuses: publishes are, too.
     failed: Option<String>,
     pub(crate) usage: Arc<crate::account::Usage>,
@@ -401,6 +419,7 @@ impl Machine {
             checkpointing: false,
             wants_turn: false,
             watched: None,
+            watched_number: 0,
             failed: None,
             usage: parts.usage,
             config: Arc::new(parts.config),
@@ -465,14 +484,16 @@ impl Machine {
     }
 
     /// The deliver subjects whose interest the stream wants to know of, when they have changed.
-    pub fn take_watched(&mut self) -> Option<Vec<String>> {
+    pub fn take_watched(&mut self) -> Option<Watched> {
         self.watched.take()
     }
 
     /// Push consumers have come, gone or changed.
     fn note_watched(&mut self) {
         let pushed = self.consumers.iter().filter(|consumer| consumer.config.is_push());
-        self.watched = Some(pushed.map(|consumer| consumer.config.deliver_subject.clone()).collect());
+        let subjects = pushed.map(|consumer| consumer.config.deliver_subject.clone()).collect();
+        self.watched_number += 1;
+        self.watched = Some(Watched { number: self.watched_number, subjects });
     }
 
     /// The stream is gone: those who wait are told.

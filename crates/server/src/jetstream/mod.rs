@@ -19,6 +19,7 @@ mod transfers;
 mod turns;
 mod upkeep;
 mod view;
+mod watches;
 mod world;
 
 use std::collections::HashMap;
@@ -79,7 +80,7 @@ pub(crate) struct JetStream {
     lanes: RwLock<HashMap<u64, Arc<Handle>>>,
     /// Subscriptions of the streams, by lane.
     subscriptions: Mutex<HashMap<u64, Vec<Arc<Subscription>>>>,
-    watches: Mutex<HashMap<u64, Vec<String>>>,
+    watches: watches::Watches,
     /// Subscriptions of what feeds streams, by lane.
     feeds: Mutex<HashMap<u64, feeds::Listening>>,
     /// When there was last a warning about which stream's files.
@@ -201,7 +202,7 @@ impl JetStream {
             world: world.clone(),
             lanes: RwLock::default(),
             subscriptions: Mutex::default(),
-            watches: Mutex::default(),
+            watches: watches::Watches::default(),
             feeds: Mutex::default(),
             warned: Mutex::default(),
             workers: Mutex::default(),
@@ -369,14 +370,13 @@ impl JetStream {
     fn fall_silent(&self) {
         let streams = std::mem::take(&mut *self.subscriptions.lock());
         let feeds = std::mem::take(&mut *self.feeds.lock());
-        let watches = std::mem::take(&mut *self.watches.lock());
         for handle in self.handles() {
             let (lane, broker) = (handle.stream.lane, &handle.home.broker);
             let feeds = feeds.get(&lane).map(feeds::Listening::subscriptions);
             for subscription in streams.get(&lane).into_iter().chain(feeds).flatten() {
                 self.shared.unsubscribe(broker, subscription);
             }
-            for subject in watches.get(&lane).into_iter().flatten() {
+            for subject in self.watches.take(lane) {
                 broker.interest.unwatch(subject.as_bytes(), lane);
             }
         }

@@ -5,20 +5,19 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::RwLock;
 use sonata_broker::account::Account as BrokerAccount;
-use sonata_broker::interest::Watch;
 use sonata_broker::shared::Level;
 use sonata_broker::subscription::Subscription;
 use sonata_jetstream::api::error::{ApiError, ErrorCode};
 use sonata_jetstream::config::{Compression, PersistMode, Storage, StreamConfig};
 use sonata_jetstream::node::{RestoreTask, SnapshotTask, World};
 use sonata_jetstream::outgoing::{Haste, Interest, Log, Refused};
-use sonata_jetstream::stream::{Commit, Ears, Header, Stream};
+use sonata_jetstream::stream::{Commit, Ears, Header, Stream, Watched};
 use sonata_journal::{Journal, Position};
 use sonata_store::{Options, Store};
 
+use super::JetStream;
 use super::service::StreamService;
 use super::turns::Turns;
-use super::{Handle, JetStream};
 
 /// The folder that holds one folder per stream.
 pub(super) const STREAMS: &str = "streams";
@@ -154,27 +153,10 @@ impl World for ServerWorld {
         }
     }
 
-    fn watch(&self, stream: &Arc<Stream>, subjects: Vec<String>) {
-        let (Some(jetstream), Some(account)) = (self.jetstream(), self.account(stream.account)) else {
-            return;
-        };
-        let handle = jetstream.handle(stream.lane);
-        let mut all = jetstream.watches.lock();
-        let before = all.remove(&stream.lane).unwrap_or_default();
-        for subject in before.iter().filter(|subject| !subjects.contains(subject)) {
-            account.interest.unwatch(subject.as_bytes(), stream.lane);
-        }
-        if let Some(handle) = handle {
-            for subject in subjects.iter().filter(|subject| !before.contains(subject)) {
-                let watch =
-                    Arc::new(DeliverWatch { jetstream: self.jetstream.clone(), handle: handle.clone() });
-                account.interest.watch(subject.as_bytes(), stream.lane, watch);
-            }
-        }
-        if !subjects.is_empty() {
-            all.insert(stream.lane, subjects);
-        }
-        drop(all);
+    fn watch(&self, stream: &Arc<Stream>, watched: Watched) {
+        let Some(jetstream) = self.jetstream() else { return };
+        let Some(home) = jetstream.home(stream.account) else { return };
+        jetstream.watch(stream, &home, watched);
         // Whoever listened before the watch is noticed now.
         if stream.ask_review() {
             self.wake(stream);
@@ -198,23 +180,6 @@ impl World for ServerWorld {
 
     fn random(&self) -> u64 {
         rand::random()
-    }
-}
-
-/// Somebody begins or ceases to listen on a deliver subject.
-struct DeliverWatch {
-    jetstream: OnceLock<Weak<JetStream>>,
-    handle: Arc<Handle>,
-}
-
-impl Watch for DeliverWatch {
-    fn changed(&self) {
-        self.handle.stream.ask_review();
-        if let Some(jetstream) = self.jetstream.get().and_then(Weak::upgrade)
-            && self.handle.stream.ask_turn()
-        {
-            jetstream.turns.push(self.handle.clone());
-        }
     }
 }
 
