@@ -8,7 +8,7 @@ use crate::authorization::{permissions, read_users};
 use crate::grammar::{Entry, Map, Value};
 use crate::jetstream;
 use crate::nkey;
-use crate::options::{Account, AccountLimits, GLOBAL_ACCOUNT, Options, TraceDestination};
+use crate::options::{Account, AccountLimits, AllowedJetStream, GLOBAL_ACCOUNT, Options, TraceDestination};
 use crate::problem::{ProblemKind, Problems};
 use crate::read;
 use crate::sharing::{self, Wish};
@@ -88,7 +88,9 @@ fn read_account(options: &mut Options, entry: &Entry, wishes: &mut Vec<Wish>, pr
                     read::invalid(entry, sentence, problems);
                 }
             },
-            "jetstream" => account.jetstream = jetstream::read_account(entry, problems),
+            "jetstream" => {
+                account.jetstream = jetstream::read_account(entry, problems).map(AllowedJetStream::Whole);
+            }
             "exports" => account.exports = sharing::read_exports(entry, problems),
             "imports" => wishes.extend(sharing::read_imports(options.accounts.len(), entry, problems)),
             "mappings" | "maps" => account.mappings = sharing::read_mappings(entry, problems),

@@ -15,13 +15,10 @@ use sonata_subject::mapping::Mapping;
 use sonata_subject::{is_literal, is_subset};
 
 use crate::options::{
-    Account, AccountJetStream, AccountLimits, Export, Exported, Import, Latency, ResponseType, Sampling,
-    ServiceTerms, TraceDestination,
+    Account, AccountJetStream, AccountLimits, AllowedJetStream, Export, Exported, Import, Latency,
+    ResponseType, Sampling, ServiceTerms, TraceDestination,
 };
 use crate::sharing;
-
-/// The tier of streams with one replica, which are all that a lone server has.
-const SINGLE_TIER: &str = "R1";
 
 /// The account, but for its imports, and what was left out of it.
 pub fn account(claims: &Claims<Said>) -> (Account, Vec<String>) {
@@ -67,18 +64,22 @@ fn trace(said: &Option<MessageTrace>) -> Option<TraceDestination> {
 }
 
 /// A negative limit is none. Above 2^32 is as good as none.
-fn jetstream(limits: &OperatorLimits) -> Option<AccountJetStream> {
+fn jetstream(limits: &OperatorLimits) -> Option<AllowedJetStream> {
     if !limits.has_jetstream() {
         return None;
     }
-    let none = JetStreamLimits::default();
-    let said = match limits.tiers.is_empty() {
-        true => &limits.jetstream,
-        false => limits.tiers.get(SINGLE_TIER).unwrap_or(&none),
-    };
+    Some(match limits.tiers.is_empty() {
+        true => AllowedJetStream::Whole(jetstream_limits(&limits.jetstream)),
+        false => AllowedJetStream::Tiers(
+            limits.tiers.iter().map(|(name, said)| (name.clone(), jetstream_limits(said))).collect(),
+        ),
+    })
+}
+
+fn jetstream_limits(said: &JetStreamLimits) -> AccountJetStream {
     // Here a zero is no limit.
     let or_unlimited = |value: i64| if value > 0 { value } else { -1 };
-    Some(AccountJetStream {
+    AccountJetStream {
         max_memory: said.memory,
         max_storage: said.disk,
         max_streams: said.streams,
@@ -87,7 +88,7 @@ fn jetstream(limits: &OperatorLimits) -> Option<AccountJetStream> {
         memory_max_stream_bytes: or_unlimited(said.memory_max_stream_bytes),
         storage_max_stream_bytes: or_unlimited(said.disk_max_stream_bytes),
         max_bytes_required: said.max_bytes_required,
-    })
+    }
 }
 
 fn export(said: &share::Export) -> Option<Export> {

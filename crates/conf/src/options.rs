@@ -233,6 +233,15 @@ pub struct Encryption {
     pub previous: Option<Secret>,
 }
 
+/// What an account may have of JetStream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AllowedJetStream {
+    /// All its streams together stay within these limits.
+    Whole(AccountJetStream),
+    /// Streams of each tier (`R1`, `R3`: by their replicas) stay within limits of their own; other streams it may not have.
+    Tiers(BTreeMap<String, AccountJetStream>),
+}
+
 /// JetStream of one account; -1 is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccountJetStream {
@@ -739,7 +748,7 @@ pub struct Account {
     /// Permissions of its users without own; already copied to them.
     pub default_permissions: Option<Permissions>,
     /// What its streams and consumers may use. `None`: it has no JetStream.
-    pub jetstream: Option<AccountJetStream>,
+    pub jetstream: Option<AllowedJetStream>,
     /// What other accounts may import.
     pub exports: Vec<Export>,
     /// What comes from other accounts; each is allowed there.

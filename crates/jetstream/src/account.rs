@@ -9,7 +9,9 @@ use parking_lot::RwLock;
 
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::response::{AccountInfo, AccountTier, ApiStats};
-use crate::config::{AccountLimits, BatchLimits, Limits, ServerLimits, Storage, StreamConfig};
+use crate::config::{
+    AccountLimits, Allowance, BatchLimits, Limits, ServerLimits, Storage, StreamConfig, tier,
+};
 use crate::outgoing::Interest;
 use crate::stream::Stream;
 use crate::stream::seats::BatchRoom;
@@ -22,6 +24,8 @@ pub struct Usage {
     /// -1 is no limit.
     memory_max: AtomicI64,
     file_max: AtomicI64,
+    /// Limits are by tier, and there is none for the streams of a lone server.
+    untiered: AtomicBool,
     /// The same for all accounts of the server.
     server: Option<Arc<Usage>>,
     /// Open batches, of all accounts of the server.
@@ -38,6 +42,7 @@ impl Usage {
             file: AtomicI64::new(0),
             memory_max: AtomicI64::new(memory_max),
             file_max: AtomicI64::new(file_max),
+            untiered: AtomicBool::new(false),
             server,
         })
     }
@@ -76,6 +81,9 @@ impl Usage {
     /// # Errors
     /// As a publisher is told.
     pub fn check(&self, storage: Storage, bytes: u64) -> Result<(), ApiError> {
+        if self.untiered.load(Ordering::Relaxed) {
+            return Err(ErrorCode::NoLimits.into());
+        }
         if let Some(server) = &self.server
             && server.exceeds(storage, bytes)
         {
@@ -103,6 +111,12 @@ impl Usage {
     }
 }
 
+/// Replicas of every stream of a server without a cluster.
+const REPLICAS: i64 = 1;
+
+/// What an account without JetStream may have.
+const NOTHING: Allowance = Allowance::Whole(AccountLimits::NOTHING);
+
 /// An account with JetStream.
 pub struct Account {
     /// Its name.
@@ -115,7 +129,7 @@ pub struct Account {
     pub interest: Arc<dyn Interest>,
     /// Bytes held and allowed.
     pub usage: Arc<Usage>,
-    limits: RwLock<AccountLimits>,
+    allowance: RwLock<Allowance>,
     streams: RwLock<BTreeMap<Arc<str>, Arc<Stream>>>,
     /// Who follows whom: followers by the name of their origin.
     pub(crate) followers: RwLock<BTreeMap<String, Vec<std::sync::Weak<Stream>>>>,
@@ -135,25 +149,25 @@ impl Account {
         name: &str,
         id: u32,
         interest: Arc<dyn Interest>,
-        limits: Option<AccountLimits>,
+        allowance: Option<Allowance>,
         server: Arc<Usage>,
     ) -> Arc<Self> {
-        let enabled = AtomicBool::new(limits.is_some());
-        let limits = limits.unwrap_or_default();
-        Arc::new(Self {
+        let account = Arc::new(Self {
             name: name.into(),
             id,
-            enabled,
+            enabled: AtomicBool::new(false),
             interest,
-            usage: Usage::new(limits.max_memory, limits.max_storage, Some(server)),
-            limits: RwLock::new(limits),
+            usage: Usage::new(0, 0, Some(server)),
+            allowance: RwLock::new(NOTHING),
             streams: RwLock::default(),
             followers: RwLock::default(),
             direct_mirrors: RwLock::default(),
             expected: Arc::default(),
             api_total: AtomicU64::new(0),
             api_errors: AtomicU64::new(0),
-        })
+        });
+        account.allow(allowance);
+        account
     }
 
     /// Whether it has JetStream.
@@ -162,12 +176,19 @@ impl Account {
     }
 
     /// Other limits, or none and with them no JetStream. What exceeds them stays; nothing is added to it.
-    pub(crate) fn set_limits(&self, limits: Option<AccountLimits>) {
-        self.enabled.store(limits.is_some(), Ordering::Relaxed);
-        let (memory_max, file_max) = limits.map_or((0, 0), |limits| (limits.max_memory, limits.max_storage));
-        self.usage.memory_max.store(memory_max, Ordering::Relaxed);
-        self.usage.file_max.store(file_max, Ordering::Relaxed);
-        *self.limits.write() = limits.unwrap_or_default();
+    pub(crate) fn allow(&self, allowance: Option<Allowance>) {
+        self.enabled.store(allowance.is_some(), Ordering::Relaxed);
+        let allowance = allowance.unwrap_or(NOTHING);
+        let own = allowance.of(REPLICAS);
+        self.usage.untiered.store(own.is_none(), Ordering::Relaxed);
+        let own = own.unwrap_or(AccountLimits::NOTHING);
+        self.usage.set_room(own.max_memory, own.max_storage);
+        *self.allowance.write() = allowance;
+    }
+
+    /// Whether its limits are by tier.
+    pub fn has_tiers(&self) -> bool {
+        matches!(*self.allowance.read(), Allowance::Tiers(_))
     }
 
     /// The stream of this name.
@@ -199,9 +220,13 @@ impl Account {
         self.streams.write().remove(name)
     }
 
-    /// What it may use, with what the server allows everybody.
-    pub fn limits(&self, server: ServerLimits) -> Limits {
-        Limits { server, account: *self.limits.read() }
+    /// What its streams with so many replicas may use, with what the server allows everybody.
+    ///
+    /// # Errors
+    /// There are to be none.
+    pub fn limits(&self, server: ServerLimits, replicas: i64) -> Result<Limits, ApiError> {
+        let account = self.allowance.read().of(replicas).ok_or(ErrorCode::NoLimits)?;
+        Ok(Limits { server, account })
     }
 
     /// Whether a stream with this configuration may be in the account, beside all others but the one of its name.
@@ -209,7 +234,7 @@ impl Account {
     /// # Errors
     /// The first rule that is broken.
     pub fn check_beside(&self, config: &StreamConfig, new: bool) -> Result<(), ApiError> {
-        let limits = *self.limits.read();
+        let limits = self.allowance.read().of(config.num_replicas).ok_or(ErrorCode::NoLimits)?;
         let others: Vec<Arc<Stream>> =
             self.streams().into_iter().filter(|stream| *stream.name != *config.name).collect();
         if new && limits.max_streams > 0 && others.len() as i64 >= limits.max_streams {
@@ -254,7 +279,6 @@ impl Account {
             memory: self.usage.bytes(Storage::Memory),
             storage: self.usage.bytes(Storage::File),
             streams: streams.len(),
-            limits: *self.limits.read(),
             ..AccountTier::default()
         };
         for stream in streams {
@@ -267,6 +291,22 @@ impl Account {
             }
             total.consumers += machine.consumer_names().len();
         }
+        let mut tiers = BTreeMap::new();
+        match &*self.allowance.read() {
+            Allowance::Whole(limits) => total.limits = *limits,
+            Allowance::Tiers(limits) => {
+                total.limits = AccountLimits::NOTHING;
+                let unused =
+                    |limits: &AccountLimits| AccountTier { limits: *limits, ..AccountTier::default() };
+                tiers.extend(limits.iter().map(|(name, limits)| (name.clone(), unused(limits))));
+                // All streams are of one tier here.
+                let own = limits.get(&tier(REPLICAS)).copied();
+                if own.is_some() || total.streams > 0 {
+                    let limits = own.unwrap_or(AccountLimits::NOTHING);
+                    tiers.insert(tier(REPLICAS), AccountTier { limits, ..total });
+                }
+            }
+        }
         AccountInfo {
             total,
             domain: domain.to_owned(),
@@ -276,7 +316,7 @@ impl Account {
                 errors: self.api_errors.load(Ordering::Relaxed),
                 inflight: 0,
             },
-            tiers: BTreeMap::new(),
+            tiers,
         }
     }
 }

@@ -19,7 +19,8 @@ pub use choice::{
 };
 pub use consumer::ConsumerConfig;
 pub use level::VERSION;
-pub use limits::{AccountLimits, BatchLimits, Limits, ServerLimits};
+pub(crate) use limits::tier;
+pub use limits::{AccountLimits, Allowance, BatchLimits, Limits, ServerLimits};
 pub use metadata::Metadata;
 pub use name::is_valid_name;
 pub use stream::{

@@ -28,7 +28,7 @@ use crate::api::response::{
 };
 use crate::api::subject::Operation;
 use crate::audit::{self, Asker, Audit};
-use crate::config::{AccountLimits, ServerLimits};
+use crate::config::{Allowance, ServerLimits};
 use crate::header::{self, name};
 use crate::json::{self, Mode};
 use crate::outgoing::{Interest, Outgoing, Publish};
@@ -186,12 +186,12 @@ impl Node {
         name: &str,
         id: u32,
         interest: Arc<dyn Interest>,
-        limits: Option<AccountLimits>,
+        allowance: Option<Allowance>,
     ) -> Arc<Account> {
         self.accounts
             .write()
             .entry(id)
-            .or_insert_with(|| Account::new(name, id, interest, limits, self.usage.clone()))
+            .or_insert_with(|| Account::new(name, id, interest, allowance, self.usage.clone()))
             .clone()
     }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use sonata_jwt::account::{Account, UserScope};
 use sonata_jwt::activation::Activation;
 use sonata_jwt::claims::{Claims, Generic};
-use sonata_jwt::limits::{NatsLimits, OperatorLimits};
+use sonata_jwt::limits::{JetStreamLimits, NatsLimits, OperatorLimits};
 use sonata_jwt::operator::Operator;
 use sonata_jwt::share::{Export, Import, ShareKind};
 use sonata_jwt::token::encode;
@@ -643,6 +643,64 @@ fn limits_of_streams_hold_at_once() {
         let found = ask("$JS.API.STREAM.INFO.S", "");
         assert_eq!(found["state"]["messages"], 1, "{program:?}: {found}");
         assert_eq!(ask("S", "more")["seq"], 2);
+    }
+}
+
+/// Limits by tier: streams of a lone server are of `R1`, which may be missing.
+#[test]
+fn tiers_of_streams() {
+    let limits = |disk: i64, streams: i64| JetStreamLimits {
+        disk,
+        streams,
+        consumers: 1,
+        ..JetStreamLimits::default()
+    };
+    let token = |tiers: &[(&str, JetStreamLimits)]| {
+        let tiers = tiers.iter().map(|(name, limits)| ((*name).to_owned(), *limits)).collect();
+        account_token(MAIN, |claims| claims.nats.limits.tiers = tiers)
+    };
+    let (single, triple) = (("R1", limits(500, 1)), ("R3", limits(3000, 3)));
+    for program in programs() {
+        let store = Folder::new();
+        let more = format!("jetstream {{ store_dir: {:?} }}", store.path());
+        let world = World::with_accounts(&program, &[(MAIN, token(&[single, triple]))], &more);
+        let conf = world.folder.at("x.conf");
+        let start = std::fs::read_to_string(&conf).unwrap();
+        let start = start.split("resolver_preload").next().unwrap();
+        let mut wire = world.member(&plain_user(MAIN));
+        let mut ask = |subject: &str, body: &str| -> Value {
+            serde_json::from_str(&request(&mut wire, subject, body)).unwrap()
+        };
+        let code = |answer: Value| answer["error"]["err_code"].as_u64();
+        let stream = |name: &str, replicas: u64| {
+            json!({"name": name, "subjects": [name], "num_replicas": replicas}).to_string()
+        };
+        let consumer = |name: &str| {
+            json!({"stream_name": "S", "config": {"name": name, "ack_policy": "explicit"}}).to_string()
+        };
+        assert_eq!(code(ask("$JS.API.STREAM.CREATE.S", &stream("S", 1))), None, "{program:?}");
+        assert_eq!(code(ask("$JS.API.STREAM.CREATE.T", &stream("T", 1))), Some(10027), "{program:?}");
+        assert_eq!(code(ask("$JS.API.STREAM.CREATE.T", &stream("T", 3))), Some(10074), "{program:?}");
+        assert_eq!(code(ask("$JS.API.CONSUMER.CREATE.S.A", &consumer("A"))), None, "{program:?}");
+        assert_eq!(code(ask("$JS.API.CONSUMER.CREATE.S.B", &consumer("B"))), Some(10026), "{program:?}");
+        assert_eq!(ask("S", &"x".repeat(400))["seq"], 1);
+        assert_eq!(code(ask("S", &"x".repeat(400))), Some(10002), "{program:?}");
+        let shown = ask("$JS.API.INFO", "");
+        assert_eq!((&shown["streams"], &shown["limits"]["max_storage"]), (&json!(1), &json!(0)));
+        let (one, three) = (&shown["tiers"]["R1"], &shown["tiers"]["R3"]);
+        assert_eq!((&one["streams"], &one["consumers"]), (&json!(1), &json!(1)), "{program:?}: {shown}");
+        assert_eq!((&one["storage"], &one["limits"]["max_storage"]), (&shown["storage"], &json!(500)));
+        assert_eq!((&three["streams"], &three["limits"]["max_storage"]), (&json!(0), &json!(3000)));
+
+        let only_triple = preload(&[(MAIN, token(&[triple]))]);
+        std::fs::write(&conf, format!("{start}{only_triple}\n{more}\n")).unwrap();
+        let outcome = world.process.reload();
+        assert!(outcome.contains("Reloaded server config"), "{program:?} {outcome}");
+        assert_eq!(code(ask("$JS.API.STREAM.CREATE.T", &stream("T", 1))), Some(10120), "{program:?}");
+        assert_eq!(code(ask("$JS.API.STREAM.UPDATE.S", &stream("S", 1))), Some(10120), "{program:?}");
+        assert_eq!(code(ask("$JS.API.CONSUMER.CREATE.S.B", &consumer("B"))), Some(10120), "{program:?}");
+        assert_eq!(code(ask("S", "x")), Some(10120), "{program:?}");
+        assert_eq!(ask("$JS.API.STREAM.INFO.S", "")["state"]["messages"], 1, "{program:?}");
     }
 }
 

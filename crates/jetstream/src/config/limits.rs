@@ -1,5 +1,7 @@
 //! What the server and the account allow.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// All limits that a configuration is checked against.
@@ -99,4 +101,42 @@ impl Default for AccountLimits {
             max_bytes_required: false,
         }
     }
+}
+
+impl AccountLimits {
+    /// Nothing at all.
+    pub(crate) const NOTHING: Self = Self {
+        max_memory: 0,
+        max_storage: 0,
+        max_streams: 0,
+        max_consumers: 0,
+        max_ack_pending: 0,
+        memory_max_stream_bytes: 0,
+        storage_max_stream_bytes: 0,
+        max_bytes_required: false,
+    };
+}
+
+/// What an account may have of JetStream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allowance {
+    /// The same limits hold for all its streams together.
+    Whole(AccountLimits),
+    /// Each kind of stream has limits of its own, by the name of the [tier]; a kind that is not listed is not allowed.
+    Tiers(BTreeMap<String, AccountLimits>),
+}
+
+impl Allowance {
+    /// The limits for streams with so many replicas; `None` when there are to be none.
+    pub fn of(&self, replicas: i64) -> Option<AccountLimits> {
+        match self {
+            Self::Whole(limits) => Some(*limits),
+            Self::Tiers(tiers) => tiers.get(&tier(replicas)).copied(),
+        }
+    }
+}
+
+/// The tier of streams with so many replicas.
+pub(crate) fn tier(replicas: i64) -> String {
+    format!("R{}", replicas.max(1))
 }

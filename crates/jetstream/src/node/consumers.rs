@@ -62,7 +62,7 @@ impl Node {
             return Err(ErrorCode::StreamReplicasNotSupported.into());
         }
         let found = account.stream(subject.stream())?;
-        let limits = account.limits(self.limits());
+        let limits = account.limits(self.limits(), found.lock().config().num_replicas)?;
         let mut asker = self.asker(account, request);
         let mut machine = found.lock();
         if said.config.direct || said.config.sourcing {

@@ -2,16 +2,16 @@
 
 use super::Node;
 use crate::account::Account;
-use crate::config::AccountLimits;
+use crate::config::Allowance;
 use crate::outgoing::Publish;
 
 impl Node {
     /// Puts other limits in force; without any the account has no JetStream. Its streams rest then, with all that they hold:
     /// nobody finds them, nothing new comes in, nothing is delivered and no time passes for them, until there are limits
     /// again. Pull requests that wait are told to go.
-    pub fn limit(&self, account: &Account, limits: Option<AccountLimits>, now: i64, out: &mut dyn Publish) {
-        let (was, is) = (account.is_enabled(), limits.is_some());
-        account.set_limits(limits);
+    pub fn limit(&self, account: &Account, allowance: Option<Allowance>, now: i64, out: &mut dyn Publish) {
+        let (was, is) = (account.is_enabled(), allowance.is_some());
+        account.allow(allowance);
         if was == is {
             return;
         }

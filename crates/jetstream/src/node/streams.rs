@@ -33,7 +33,7 @@ impl Node {
         if stream.contains(['\\', '/']) {
             return Err(ErrorCode::StreamNameContainsPathSeparators.into());
         }
-        let limits = account.limits(self.limits());
+        let limits = account.limits(self.limits(), said.config.num_replicas)?;
         let mut config = said.config.create(&limits, said.pedantic)?;
         self.check_origins(account, &mut config, said.pedantic)?;
         config.stamp();
@@ -121,7 +121,7 @@ impl Node {
             return Err(ErrorCode::StreamMismatch.into());
         }
         let found = account.stream(stream)?;
-        let limits = account.limits(self.limits());
+        let limits = account.limits(self.limits(), said.config.num_replicas)?;
         let old = found.lock().config().clone();
         let mut new = old.update(said.config, &limits, said.pedantic)?;
         self.check_origins(account, &mut new, said.pedantic)?;

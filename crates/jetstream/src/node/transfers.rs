@@ -133,7 +133,7 @@ impl Node {
         if stream.contains(['\\', '/']) {
             return Err(ErrorCode::StreamNameContainsPathSeparators.into());
         }
-        let limits = account.limits(self.limits());
+        let limits = account.limits(self.limits(), said.num_replicas)?;
         let config = said.create(&limits, false)?;
         account.check_beside(&config, true)?;
         if account.stream(stream).is_ok() {

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use sonata_broker::account::GLOBAL_ACCOUNT;
-use sonata_conf::options::{AccountJetStream, JetStream, Options};
-use sonata_jetstream::config::AccountLimits;
+use sonata_conf::options::{AccountJetStream, AllowedJetStream, JetStream, Options};
+use sonata_jetstream::config::{AccountLimits, Allowance};
 
 /// The folder below the configured one, as in the original; without one it is in the folder for temporary files.
 pub(super) fn root(server: &Options) -> PathBuf {
@@ -21,23 +21,31 @@ pub(super) fn room(options: &JetStream, root: &Path) -> (i64, i64) {
 }
 
 /// Accounts that have JetStream and what they may use.
-pub(super) fn accounts(server: &Options) -> Vec<(String, AccountLimits)> {
+pub(super) fn accounts(server: &Options) -> Vec<(String, Allowance)> {
     let configured: Vec<_> = server
         .accounts
         .iter()
-        .filter_map(|account| account.jetstream.map(|limits| (account.name.clone(), limits)))
-        .map(|(name, said)| (name, limits(said)))
+        .filter_map(|account| account.jetstream.as_ref().map(|said| (account.name.clone(), allowance(said))))
         .collect();
     let system = server.system_account_name();
     if server.accounts.iter().all(|account| Some(&*account.name) == system) {
         // Nobody has thought of accounts: everybody is in the global one.
-        return vec![(GLOBAL_ACCOUNT.to_owned(), AccountLimits::default())];
+        return vec![(GLOBAL_ACCOUNT.to_owned(), Allowance::Whole(AccountLimits::default()))];
     }
     configured
 }
 
-/// What an account may use.
-pub(super) fn limits(said: AccountJetStream) -> AccountLimits {
+/// What an account may have.
+pub(super) fn allowance(said: &AllowedJetStream) -> Allowance {
+    match said {
+        AllowedJetStream::Whole(said) => Allowance::Whole(limits(said)),
+        AllowedJetStream::Tiers(tiers) => {
+            Allowance::Tiers(tiers.iter().map(|(name, said)| (name.clone(), limits(said))).collect())
+        }
+    }
+}
+
+fn limits(said: &AccountJetStream) -> AccountLimits {
     AccountLimits {
         max_memory: said.max_memory,
         max_storage: said.max_storage,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sonata_broker::shared::Shared;
 use sonata_conf::options::{Account as Meant, Options as ServerOptions};
-use sonata_jetstream::config::AccountLimits;
+use sonata_jetstream::config::Allowance;
 use sonata_jetstream::node::Node;
 
 use super::{Home, folder, world};
@@ -34,10 +34,10 @@ impl<'a> Homes<'a> {
         look_up: &'a LookUp<'a>,
     ) -> Self {
         let mut homes = Self { known: HashMap::new(), missing: HashSet::new(), shared, node, world, look_up };
-        let enabled: HashMap<String, AccountLimits> = folder::accounts(server).into_iter().collect();
+        let enabled: HashMap<String, Allowance> = folder::accounts(server).into_iter().collect();
         for broker in shared.accounts.all() {
-            let limits = enabled.get(&**broker.name()).copied();
-            homes.add(broker, limits);
+            let allowance = enabled.get(&**broker.name()).cloned();
+            homes.add(broker, allowance);
         }
         homes
     }
@@ -52,7 +52,7 @@ impl<'a> Homes<'a> {
         }
         let found = (self.look_up)(name).and_then(|meant| {
             let broker = self.shared.accounts.find(name)?;
-            Some(self.add(broker, meant.jetstream.map(folder::limits)))
+            Some(self.add(broker, meant.jetstream.as_ref().map(folder::allowance)))
         });
         if found.is_none() {
             self.missing.insert(name.to_owned());
@@ -67,10 +67,10 @@ impl<'a> Homes<'a> {
     fn add(
         &mut self,
         broker: Arc<sonata_broker::account::Account>,
-        limits: Option<AccountLimits>,
+        allowance: Option<Allowance>,
     ) -> Arc<Home> {
         let interest = Arc::new(world::AccountInterest(broker.clone()));
-        let account = self.node.enable(broker.name(), broker.id(), interest, limits);
+        let account = self.node.enable(broker.name(), broker.id(), interest, allowance);
         self.world.note(broker.id(), broker.clone());
         let home = Home::new(broker, account);
         self.known.insert(home.broker.id(), home.clone());

@@ -155,8 +155,11 @@ impl JetStreamView for JetStreamSnapshots {
 
     fn account(&self, name: &str) -> Option<Stats> {
         let account = &self.home(name)?.account;
-        // What is promised to an account is what it may use at most, where that is limited.
-        let promised = |storage: Storage| u64::try_from(account.usage.max(storage)).unwrap_or(0);
+        // What is promised to an account is what it may use at most, where that is limited, and not by tiers.
+        let promised = |storage: Storage| match account.has_tiers() {
+            true => 0,
+            false => u64::try_from(account.usage.max(storage)).unwrap_or(0),
+        };
         Some(Stats {
             memory: account.usage.bytes(Storage::Memory),
             storage: account.usage.bytes(Storage::File),
