@@ -4,6 +4,8 @@
 //! `corpora` of the program hands it the files below `corpus/`, with the stable compiler. Nothing here knows which of
 //! the two is calling.
 
+pub mod disk;
+
 use std::path::Path;
 
 use sonata_conf::flags::{self, FlagOverrides};

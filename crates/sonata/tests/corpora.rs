@@ -75,3 +75,23 @@ fn schedule() {
 fn archive() {
     replay("archive", 4, promises::archive_is_read_or_refused);
 }
+
+#[test]
+fn journal() {
+    replay("journal", 10, promises::disk::journal_gives_back_what_was_written);
+}
+
+#[test]
+fn segment() {
+    replay("segment", 15, promises::disk::segments_serve_what_was_written_or_say_what_is_lost);
+}
+
+#[test]
+fn checkpoint() {
+    replay("checkpoint", 5, promises::disk::checkpoint_serves_what_was_written);
+}
+
+#[test]
+fn state() {
+    replay("state", 4, promises::disk::stream_state_is_read_or_refused);
+}

@@ -105,6 +105,11 @@ impl Hot {
         hot
     }
 
+    /// The stream's id of one of the segment's subjects; `None` if it was not known when the ids were looked up.
+    pub(crate) fn id(&self, local: u32) -> Option<SubjectId> {
+        self.ids.get(local as usize).copied().filter(|id| *id != SubjectId::MAX)
+    }
+
     /// Looks every subject's id up again.
     pub(crate) fn rename(&mut self, id: impl Fn(&[u8]) -> Option<SubjectId>) {
         self.ids.clear();

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::file::{Age, SegmentFile};
 use crate::filter::Filter;
 use crate::form::{self, Head, Kind, Lock, Reader, put_bytes, put_int, unzigzag, zigzag};
+use crate::record;
 use crate::segment::{Body, Footer, Segment};
 use crate::shelf::Place;
 use crate::state::Lost;
@@ -246,6 +247,9 @@ impl Entry {
     }
 }
 
+/// More bytes of records than any segment holds: a full one of the largest size, and a record.
+const STORED_MAX: u64 = 2 << 30;
+
 /// Why a checkpoint was not taken.
 #[derive(Debug)]
 pub(super) enum Refused {
@@ -467,6 +471,12 @@ impl Entry {
         let file_len = reader.int()?;
         let length = reader.count()?;
         let live = RoaringBitmap::deserialize_from(reader.bytes(length)?).ok()?;
+        // A few bytes can name billions of messages, and some questions look at each of them.
+        let shortest = (record::HEAD + record::CHECKSUM) as u64;
+        let within = live.max().is_none_or(|delta| u64::from(delta) <= last.saturating_sub(base));
+        if !within || stored > STORED_MAX || live.len() > stored / shortest {
+            return None;
+        }
         let mut fence = Vec::new();
         let form = match reader.int()? {
             2 => {

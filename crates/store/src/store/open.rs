@@ -210,13 +210,7 @@ impl Store {
         let rewraps = age == Age::Previous && matches!(entry.form, Form::Sealed(_));
         encryption.note(if rewraps { file.rewrap(place) } else { age });
         if !whole {
-            self.segments[at].damaged = true;
-            self.segments[at].distrusted = true;
-            self.damage.push(Damage {
-                file: file_name(number),
-                sequences: None,
-                what: "a segment's header is not what was written",
-            });
+            distrust_header(&mut self.segments[at], &mut self.damage);
         }
         match entry.form {
             Form::Sealed(footer) => {
@@ -235,7 +229,8 @@ impl Store {
                 }
                 let mut table = Table { blocks, ..Table::default() };
                 let spent = place.seal.is_some();
-                let whole = index_blocks(place, &file, self.segments[at].base, &mut table)?;
+                let whole = index_blocks(place, &file, self.segments[at].base, &mut table)?
+                    && self.segments[at].live.iter().all(|delta| table.find(delta).is_some());
                 self.segments[at].file = Some(Arc::new(file));
                 self.take_table(at, table, closed || !whole);
                 if !whole {
@@ -369,7 +364,7 @@ impl Store {
         });
         let mut found: Vec<(bool, Segment, Table)> = Vec::new();
         for number in files {
-            let (file, age, _) = SegmentFile::inspect(&place, *number)?;
+            let (file, age, whole_header) = SegmentFile::inspect(&place, *number)?;
             encryption.note(age);
             // Which sequence a segment starts with is only known from its first record.
             let Some(base) = first_sequence(&place, &file)? else { continue };
@@ -381,6 +376,9 @@ impl Store {
             segment.last = base + u64::from(last.delta);
             segment.file_len = end;
             segment.live = table.rows.iter().map(|row| row.delta).collect();
+            if !whole_header {
+                distrust_header(&mut segment, &mut self.damage);
+            }
             found.push((whole, segment, table));
         }
         found.sort_by_key(|(whole, segment, _)| std::cmp::Reverse((*whole, segment.number)));
@@ -411,6 +409,17 @@ impl Store {
         self.recount_due = true;
         self.recount()
     }
+}
+
+/// Has what a segment holds moved to a file with a good header.
+fn distrust_header(segment: &mut Segment, damage: &mut Vec<Damage>) {
+    segment.damaged = true;
+    segment.distrusted = true;
+    damage.push(Damage {
+        file: file_name(segment.number),
+        sequences: None,
+        what: "a segment's header is not what was written",
+    });
 }
 
 fn segment_number(name: &str) -> Option<u64> {

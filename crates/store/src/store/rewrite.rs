@@ -145,11 +145,13 @@ impl Store {
                 segment.live.insert((old.base + u64::from(delta) - base) as u32);
             }
             segment.bytes += old.bytes;
-            segment.live_stored += old.live_stored;
             segment.newest = segment.newest.max(old.newest);
             segment.last = segment.last.max(old.last);
         }
         segment.live.optimize();
+        // Not the sum of what the sources say: if that came from a checkpoint that lies, there would be no end of rewriting.
+        let living = table.rows.iter().filter(|row| segment.live.contains(row.delta));
+        segment.live_stored = living.map(|row| u64::from(row.length)).sum();
         let place = self.segments.iter().position(|segment| sources.contains(&segment.number));
         for source in sources {
             if let Some(at) = self.segments.iter().position(|segment| segment.number == *source) {
