@@ -149,6 +149,11 @@ pub enum Record<'a> {
         /// The new last sequence.
         last: u64,
     },
+    /// One message goes, and its bytes are overwritten on the disk.
+    Erase {
+        /// Its sequence.
+        sequence: u64,
+    },
 }
 
 /// Bytes that are no record of this version.
@@ -174,6 +179,7 @@ const CONSUMER_GONE: u8 = 8;
 const DELIVER: u8 = 9;
 const ACKNOWLEDGE: u8 = 10;
 const ADVANCE: u8 = 11;
+const ERASE: u8 = 12;
 
 impl<'a> Record<'a> {
     /// Appends the record's bytes.
@@ -238,6 +244,10 @@ impl<'a> Record<'a> {
                 out.push(ADVANCE);
                 put_number(out, *last);
             }
+            Self::Erase { sequence } => {
+                out.push(ERASE);
+                put_number(out, *sequence);
+            }
         }
     }
 
@@ -287,6 +297,7 @@ impl<'a> Record<'a> {
                 NUMBER_MAX => return Err(Malformed),
                 last => Self::Advance { last },
             },
+            ERASE => Self::Erase { sequence: reader.number()? },
             _ => return Err(Malformed),
         };
         if reader.is_empty() { Ok(record) } else { Err(Malformed) }
@@ -484,6 +495,7 @@ mod tests {
             Record::Deliver { id: 3, timestamp: 5, delivered },
             Record::Acknowledge { id: 3, timestamp: i64::MIN, acknowledged },
             Record::Advance { last: 9 },
+            Record::Erase { sequence: 9 },
         ];
         for record in records {
             let mut bytes = Vec::new();

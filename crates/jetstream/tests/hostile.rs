@@ -174,6 +174,7 @@ fn nonsense() -> impl Strategy<Value = Vec<u8>> {
     };
     prop_oneof![
         number().prop_map(move |sequence| encoded(Record::Remove { sequence })),
+        number().prop_map(move |sequence| encoded(Record::Erase { sequence })),
         (number(), number(), any::<bool>()).prop_map(move |(before, keep, all)| {
             encoded(Record::Purge { filter: if all { b"" } else { b"a.1" }, before, keep })
         }),

@@ -16,6 +16,23 @@ use crate::table::{Block, Table};
 /// A buffer of this length does no harm, whatever asks for it.
 const UNCHECKED_BYTES: usize = 64 << 10;
 
+/// Zeros that one call of the disk writes.
+const ZEROS: &[u8] = &[0; 64 << 10];
+
+/// Overwrites a part of a file with zeros, durably. A disk or file system that writes elsewhere than where it read keeps the old
+/// bytes all the same.
+pub(crate) fn overwrite(file: &dyn File, mut from: u64, end: u64) -> io::Result<()> {
+    if from == end {
+        return Ok(());
+    }
+    while from < end {
+        let length = (end - from).min(ZEROS.len() as u64);
+        file.write_at(&ZEROS[..length as usize], from)?;
+        from += length;
+    }
+    file.sync()
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
@@ -136,8 +153,16 @@ impl SegmentFile {
         self.file.len().map_err(|error| Error::disk(&self.name, error))
     }
 
-    pub(crate) fn set_len(&self, length: u64) -> Result<(), Error> {
-        self.file.set_len(length).map_err(|error| Error::disk(&self.name, error))
+    /// Cuts what lies beyond a length. It is overwritten first, since some of it may have been erased; what is encrypted is not:
+    /// the file takes nothing more and goes soon, and its data key with it.
+    pub(crate) fn cut(&self, length: u64) -> Result<(), Error> {
+        let end = self.len()?;
+        if end <= length {
+            return Ok(());
+        }
+        let from = if self.is_encrypted() { end } else { length };
+        let cut = overwrite(&*self.file, from, end).and_then(|()| self.file.set_len(length));
+        cut.map_err(|error| Error::disk(&self.name, error))
     }
 
     /// The table of a sealed segment; `None` if its footer is damaged.

@@ -35,6 +35,9 @@ pub(crate) struct Segment {
     pub(crate) bytes: u64,
     /// The lengths of their records.
     pub(crate) live_stored: u64,
+    /// Removed messages whose bytes are to be overwritten, less `base`. What lives beside them is moved before the next
+    /// checkpoint, so no checkpoint knows of them.
+    pub(crate) erased: RoaringBitmap,
     /// The lengths of all records it holds.
     pub(crate) stored: u64,
     /// The largest timestamp it was given.
@@ -139,6 +142,7 @@ impl Segment {
             base,
             last: base - 1,
             live: RoaringBitmap::new(),
+            erased: RoaringBitmap::new(),
             bytes: 0,
             live_stored: 0,
             stored: 0,

@@ -90,6 +90,8 @@ struct Dropped {
     number: u64,
     /// Then it is put aside instead of removed.
     damaged: bool,
+    /// It holds, or may hold, a message that was [erased](Store::erase): its bytes are overwritten before it is removed.
+    erase: bool,
 }
 
 impl Store {

@@ -99,7 +99,7 @@ pub struct Purge {
 pub struct DeleteMessage {
     /// The message.
     pub seq: u64,
-    /// The bytes need not be overwritten.
+    /// The bytes need not be overwritten on the disk.
     pub no_erase: bool,
 }
 

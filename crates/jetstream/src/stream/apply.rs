@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sonata_store::{Cut, Filter, Message, NewMessage};
+use sonata_store::{Cut, Filter, Message, NewMessage, Removed};
 
 use super::consumers::Consumers;
 use super::{After, Commit, Extra, Limit, Machine};
@@ -96,9 +96,13 @@ impl Machine {
                     self.apply_publish(publish, live, now, out);
                 }
             }
-            Record::Remove { sequence } => {
+            Record::Remove { sequence } | Record::Erase { sequence } => {
                 outcome.sequence = *sequence;
-                outcome.removed = u64::from(self.remove(*sequence, now, out));
+                let removed = match record {
+                    Record::Erase { .. } => self.erase(*sequence, now, out),
+                    _ => self.remove(*sequence, now, out),
+                };
+                outcome.removed = u64::from(removed);
                 // The oldest is another one now, and with it the timer.
                 self.wants_turn |= self.config.max_age > 0;
             }
@@ -237,7 +241,24 @@ impl Machine {
 
     /// Removes one message and tells the consumers; false when it is not there.
     pub(super) fn remove(&mut self, sequence: u64, now: i64, out: &mut dyn Publish) -> bool {
-        let Ok(Some(removed)) = self.store.remove(sequence) else { return false };
+        let removed = self.store.remove(sequence);
+        self.take_removed(removed, sequence, now, out)
+    }
+
+    /// The same, and its bytes are overwritten on the disk.
+    fn erase(&mut self, sequence: u64, now: i64, out: &mut dyn Publish) -> bool {
+        let removed = self.store.erase(sequence);
+        self.take_removed(removed, sequence, now, out)
+    }
+
+    fn take_removed(
+        &mut self,
+        removed: Result<Option<Removed>, sonata_store::Error>,
+        sequence: u64,
+        now: i64,
+        out: &mut dyn Publish,
+    ) -> bool {
+        let Ok(Some(removed)) = removed else { return false };
         self.lifetimes.remove(sequence);
         self.schedules.on_removed(&removed.subject, sequence);
         for id in self.consumers.concerned_by_removal(sequence, &removed.subject) {

@@ -138,13 +138,9 @@ impl Machine {
             Ok(None) => return Err(ErrorCode::SequenceNotFound.with(request.seq)),
             Err(error) => return Err(ErrorCode::StreamMsgDeleteFailed.with(error)),
         }
-        self.request(
-            &Record::Remove { sequence: request.seq },
-            asker.into(),
-            Answer::MessageDeleted,
-            now,
-            out,
-        )
+        let sequence = request.seq;
+        let record = if request.no_erase { Record::Remove { sequence } } else { Record::Erase { sequence } };
+        self.request(&record, asker.into(), Answer::MessageDeleted, now, out)
     }
 
     /// A message, by sequence or subject.

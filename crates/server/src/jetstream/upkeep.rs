@@ -38,6 +38,11 @@ const COOL_EVERY: u32 = 200;
 /// A warning about one stream's files comes no more often than this.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
+/// Every so many looks, streams with erased messages whose bytes are still on the disk are saved: every five seconds. Two
+/// checkpoints are needed, and what lives beside the messages is moved, so messages that go soon after one another should
+/// share them.
+const ERASE_EVERY: u32 = 100;
+
 /// How often a disk that has refused is tried again.
 const RETRY_EVERY: u32 = 10;
 
@@ -262,8 +267,12 @@ impl JetStream {
             for handle in self.handles() {
                 self.work(&handle, || self.is_stopping());
                 self.report_damage(&handle);
-                let unsaved = handle.stream.lock().unsaved_bytes();
-                if unsaved > UNSAVED_BYTES_MAX || pinned.contains(&handle.stream.lane) {
+                let (unsaved, erasure_waits) = {
+                    let mut machine = handle.stream.lock();
+                    (machine.unsaved_bytes(), machine.store().erasure_waits())
+                };
+                let erases = erasure_waits && round.is_multiple_of(ERASE_EVERY);
+                if unsaved > UNSAVED_BYTES_MAX || erases || pinned.contains(&handle.stream.lane) {
                     self.checkpoint(&handle);
                 }
             }
@@ -312,16 +321,23 @@ impl JetStream {
         if handle.stream.is_deleted() || handle.stream.lock().config().storage == Storage::Memory {
             return;
         }
-        let work = handle.stream.lock().begin_checkpoint(&handle.home.account.name);
-        let Some(work) = work else { return };
-        let done = work.run();
-        let finished = handle.stream.lock().finish_work(done);
-        match finished {
-            Ok(Finished::Checkpoint { release, .. }) => {
-                self.journal.release(handle.stream.lane, Position(release));
+        loop {
+            let work = handle.stream.lock().begin_checkpoint(&handle.home.account.name);
+            let Some(work) = work else { return };
+            let done = work.run();
+            let finished = handle.stream.lock().finish_work(done);
+            match finished {
+                // Something had to be moved first.
+                Ok(Finished::Portion) => {}
+                Ok(Finished::Checkpoint { release, .. }) => {
+                    self.journal.release(handle.stream.lane, Position(release));
+                    return;
+                }
+                Err(error) => {
+                    self.warn_of(handle, "save", &error);
+                    return;
+                }
             }
-            Ok(_) => {}
-            Err(error) => self.warn_of(handle, "save", &error),
         }
     }
 
@@ -366,8 +382,14 @@ impl JetStream {
     pub(super) fn checkpoint_all(&self) {
         for handle in self.handles() {
             self.work(&handle, || self.is_stopping());
-            if handle.stream.lock().unsaved_bytes() > 0 {
+            let erasure_waits = || handle.stream.lock().store().erasure_waits();
+            if erasure_waits() || handle.stream.lock().unsaved_bytes() > 0 {
                 self.checkpoint(&handle);
+            }
+            // What was erased goes with the checkpoint after the one that moves what lives beside it.
+            if erasure_waits() {
+                self.checkpoint(&handle);
+                self.work(&handle, || self.is_stopping());
             }
         }
     }

@@ -314,6 +314,11 @@ impl Image {
             before.extend_from_slice(&name[shared..]);
             true
         });
+        let erased: Vec<u64> = self.kept.iter().filter(|file| file.erase).map(|file| file.number).collect();
+        put_int(&mut body, erased.len() as u64);
+        for number in erased {
+            put_int(&mut body, number);
+        }
         let sealed =
             place.seal.as_ref().map(|seal| seal.create(&Kind::Checkpoint.seal_context(place.stream, number)));
         let (sealer, wrapped) = sealed.unzip();
@@ -373,7 +378,7 @@ impl Image {
         let mut kept = Vec::new();
         for _ in 0..reader.count()? {
             let file = reader.int()?;
-            kept.push(Dropped { number: file >> 1, damaged: file & 1 != 0 });
+            kept.push(Dropped { number: file >> 1, damaged: file & 1 != 0, erase: false });
         }
         let mut segments = Vec::new();
         for _ in 0..reader.count()? {
@@ -399,6 +404,12 @@ impl Image {
                 return None;
             }
             subjects.set(id, Value::new(count, first, last, marks & 1 != 0, marks & 2 != 0));
+        }
+        // The first checkpoints of this version end here.
+        let erased = if reader.is_empty() { 0 } else { reader.count()? };
+        for _ in 0..erased {
+            let number = reader.int()?;
+            kept.iter_mut().find(|file| file.number == number)?.erase = true;
         }
         reader.is_empty().then_some(Self {
             position,

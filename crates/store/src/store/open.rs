@@ -174,7 +174,8 @@ impl Store {
         }
         // Whatever was begun after the checkpoint is told again by the journal.
         for number in files.iter().filter(|number| !named.contains(number)) {
-            self.ledger.doomed.push(Dropped { number: *number, damaged: false });
+            // What was erased from it is not known.
+            self.ledger.doomed.push(Dropped { number: *number, damaged: false, erase: true });
         }
         Ok(())
     }
@@ -224,9 +225,7 @@ impl Store {
                 }
             }
             Form::Hot { closed, blocks } => {
-                if file.len()? > entry.file_len {
-                    file.set_len(entry.file_len)?;
-                }
+                file.cut(entry.file_len)?;
                 let mut table = Table { blocks, ..Table::default() };
                 let spent = place.seal.is_some();
                 let whole = index_blocks(place, &file, self.segments[at].base, &mut table)?

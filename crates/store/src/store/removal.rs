@@ -1,11 +1,12 @@
 //! What takes messages away: removal, purge, and damage.
 //!
-//! A removal clears a bit and counts down. The bytes go when their segment dies or is rewritten.
+//! A removal clears a bit and counts down. The bytes go when their segment dies or is rewritten; those of an erased message are
+//! overwritten soon.
 
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use super::{Dropped, Store};
+use super::{Dropped, Ledger, Store};
 use crate::error::{Damage, Error};
 use crate::filter::Filter;
 use crate::message::Message;
@@ -37,6 +38,32 @@ impl Store {
         let removed = self.remove_row(at, row);
         self.settle_first();
         Ok(Some(removed))
+    }
+
+    /// As [`Store::remove`], and its bytes are overwritten on the disk: the next checkpoint moves what lives beside them to another
+    /// file, and when no checkpoint names the old one any more, [`Store::work`] overwrites and removes it. A file that was put
+    /// aside for its damage stays as it is. For a stream in memory this is [`Store::remove`].
+    ///
+    /// # Errors
+    /// As [`Store::remove`].
+    pub fn erase(&mut self, sequence: u64) -> Result<Option<Removed>, Error> {
+        if self.shelf.place.is_some()
+            && let Some((at, delta)) = self.locate(sequence)
+        {
+            self.segments[at].erased.insert(delta);
+            // The message may have been in one of them before it was moved to where it is.
+            let Ledger { dropped, kept, doomed, .. } = &mut self.ledger;
+            for file in dropped.iter_mut().chain(kept).chain(doomed) {
+                file.erase = true;
+            }
+        }
+        self.remove(sequence)
+    }
+
+    /// Whether bytes of [erased](Store::erase) messages stay on the disk until the next checkpoint, or the one after it.
+    pub fn erasure_waits(&self) -> bool {
+        self.segments.iter().any(|segment| !segment.erased.is_empty())
+            || self.ledger.dropped.iter().chain(&self.ledger.kept).any(|file| file.erase)
     }
 
     /// Removes all messages below `first`. If `first` is beyond the last sequence, all go and the next sequence is at
@@ -212,8 +239,10 @@ impl Store {
             self.unwritten -= segment.unwritten();
         }
         self.shelf.drop_segment(segment.number);
-        if segment.file_len > 0 {
-            self.ledger.dropped.push(Dropped { number: segment.number, damaged: segment.damaged });
+        let erase = !segment.erased.is_empty();
+        // One that is written for the first time just now has a file as well.
+        if segment.file_len > 0 || erase {
+            self.ledger.dropped.push(Dropped { number: segment.number, damaged: segment.damaged, erase });
         }
     }
 

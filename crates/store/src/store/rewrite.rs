@@ -1,7 +1,7 @@
 //! Moving what lives of some segments into a new one.
 //!
-//! Done when most of a segment is dead, and when a segment's file can no longer be believed. Neighbours that have become
-//! small are taken along, so that a few old messages do not keep a row of tiny files.
+//! Done when most of a segment is dead, when a segment's file can no longer be believed, and when it holds what is to be
+//! erased. Neighbours that have become small are taken along, so that a few old messages do not keep a row of tiny files.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -29,38 +29,56 @@ const SMALL: u64 = 4;
 
 impl Store {
     pub(super) fn rewriting(&mut self) -> Option<Rewriting> {
-        let wasteful = |segment: &Segment| {
-            segment.distrusted || segment.spent || segment.live_stored * 2 < segment.stored
-        };
-        let start = self.segments.iter().position(|segment| self.is_movable(segment) && wasteful(segment))?;
-        let mut live = self.segments[start].live_stored;
-        let mut end = start + 1;
-        while end < self.segments.len().min(start + SOURCES_MAX) {
-            let next = &self.segments[end];
-            live += next.live_stored;
-            let small = wasteful(next) || next.stored < self.options.segment_bytes / SMALL;
-            let reach = next.last - self.segments[start].base;
-            if !small
-                || !self.is_movable(next)
-                || live > self.options.segment_bytes
-                || reach >= u64::from(u32::MAX)
-            {
-                break;
-            }
-            end += 1;
-        }
-        Some(self.rewriting_of(start..end))
+        let wasteful = |segment: &Segment| self.is_movable(segment) && is_wasteful(segment);
+        let at = self.segments.iter().position(wasteful)?;
+        let range = self.neighbours(at);
+        Some(self.rewriting_of(range))
     }
 
-    /// What must be moved before anything can be called durable: files whose sync failed, and those that should take
-    /// something more and do not.
-    pub(super) fn rescue(&mut self) -> Option<Rewriting> {
-        let due = |segment: &Segment| segment.distrusted || segment.spent && segment.unwritten() > 0;
-        let at = self.segments.iter().position(due)?;
-        if self.segments[at].is_open() {
-            self.segments[at].close();
+    /// A segment and those around it that are taken along.
+    fn neighbours(&self, at: usize) -> Range<usize> {
+        let (mut start, mut end) = (at, at + 1);
+        let mut live = self.segments[at].live_stored;
+        let fits = |live: u64, range: Range<usize>, new: &Segment| {
+            let reach = self.segments[range.end - 1].last - self.segments[range.start].base;
+            let small = is_wasteful(new) || new.stored < self.options.segment_bytes / SMALL;
+            small
+                && self.is_movable(new)
+                && range.len() <= SOURCES_MAX
+                && live + new.live_stored <= self.options.segment_bytes
+                && reach < u64::from(u32::MAX)
+        };
+        while end < self.segments.len() && fits(live, start..end + 1, &self.segments[end]) {
+            live += self.segments[end].live_stored;
+            end += 1;
         }
-        Some(self.rewriting_of(at..at + 1))
+        while start > 0 && fits(live, start - 1..end, &self.segments[start - 1]) {
+            start -= 1;
+            live += self.segments[start].live_stored;
+        }
+        start..end
+    }
+
+    /// What must be moved before anything can be called durable: files whose sync failed, those that should take something
+    /// more and do not, and what lives beside erased messages.
+    pub(super) fn rescue(&mut self) -> Option<Rewriting> {
+        loop {
+            let due = |segment: &Segment| {
+                segment.distrusted || segment.spent && segment.unwritten() > 0 || !segment.erased.is_empty()
+            };
+            let at = self.segments.iter().position(due)?;
+            if self.segments[at].is_open() {
+                self.segments[at].close();
+            }
+            if self.segments[at].erased.is_empty() {
+                return Some(self.rewriting_of(at..at + 1));
+            }
+            if !self.segments[at].live.is_empty() {
+                let range = self.neighbours(at);
+                return Some(self.rewriting_of(range));
+            }
+            self.drop_segment(at);
+        }
     }
 
     /// Whether nothing more will be appended or written to it.
@@ -68,7 +86,8 @@ impl Store {
         match &segment.body {
             Body::Sealed(_) => true,
             Body::Hot(hot) => {
-                hot.closed && (self.shelf.place.is_none() || segment.distrusted || segment.spent)
+                let nowhere_else = segment.distrusted || segment.spent || !segment.erased.is_empty();
+                hot.closed && (self.shelf.place.is_none() || nowhere_else)
             }
         }
     }
@@ -140,15 +159,25 @@ impl Store {
             }
         }
         for source in sources {
-            let Some(old) = self.segments.iter().find(|segment| segment.number == *source) else { continue };
+            let Some(old) = self.segments.iter().find(|segment| segment.number == *source) else {
+                // It died meanwhile. Which of its messages were erased is forgotten.
+                if self.ledger.dropped.iter().any(|file| file.number == *source && file.erase) {
+                    segment.erased.extend(table.rows.iter().map(|row| row.delta));
+                }
+                continue;
+            };
             for delta in &old.live {
                 segment.live.insert((old.base + u64::from(delta) - base) as u32);
             }
+            // What was erased while it was made is in the new one, too.
+            let moved = old.erased.iter().map(|delta| (old.base + u64::from(delta) - base) as u32);
+            segment.erased.extend(moved.filter(|delta| table.find(*delta).is_some()));
             segment.bytes += old.bytes;
             segment.newest = segment.newest.max(old.newest);
             segment.last = segment.last.max(old.last);
         }
         segment.live.optimize();
+        segment.erased -= &segment.live;
         // Not the sum of what the sources say: if that came from a checkpoint that lies, there would be no end of rewriting.
         let living = table.rows.iter().filter(|row| segment.live.contains(row.delta));
         segment.live_stored = living.map(|row| u64::from(row.length)).sum();
@@ -174,7 +203,10 @@ impl Store {
         }
         match place {
             Some(at) if !segment.live.is_empty() => self.segments.insert(at, segment),
-            _ if segment.file_len > 0 => self.ledger.dropped.push(Dropped { number, damaged: false }),
+            _ if segment.file_len > 0 => {
+                let erase = !segment.erased.is_empty();
+                self.ledger.dropped.push(Dropped { number, damaged: false, erase });
+            }
             _ => {}
         }
         Ok(())
@@ -187,6 +219,11 @@ impl Store {
         let absent = |delta: &u32| table.find((segment.base + u64::from(*delta) - base) as u32).is_none();
         segment.live.iter().find(absent).map(|delta| (at, delta))
     }
+}
+
+/// Whether most of it is dead, or its file is to be left.
+fn is_wasteful(segment: &Segment) -> bool {
+    segment.distrusted || segment.spent || segment.live_stored * 2 < segment.stored
 }
 
 #[derive(Debug)]

@@ -3,16 +3,18 @@
 //! One portion is out at a time. It carries all it needs; what it changed on the disk becomes true for the store only in
 //! [`Store::finish`], so work that failed or was dropped is simply handed out again.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
+use sonata_disk::Open;
 
 use super::checkpoint::{Freezing, Frozen};
 use super::rewrite::{Rewriting, Rewritten};
 use super::{Dropped, Store};
 use crate::error::Error;
-use crate::file::SegmentFile;
+use crate::file::{SegmentFile, overwrite};
 use crate::form::{self, FRAME_HEAD};
 use crate::segment::{Body, Footer};
 use crate::shelf::Place;
@@ -106,7 +108,7 @@ impl Store {
     }
 
     /// Freezes what a checkpoint needs; short. `position` and `state` come back from [`Store::open`]. The first one with a
-    /// state is written twice, so that damage to one file never leaves a stream without it. `None` while other work is out, and for a stream in memory. After a failed sync other work may have to come first, which this hands
+    /// state is written twice, so that damage to one file never leaves a stream without it. `None` while other work is out, and for a stream in memory. After a failed sync, and after [`Store::erase`], other work may have to come first, which this hands
     /// out instead: [`Finished`] says what it was.
     pub fn checkpoint(&mut self, position: u64, state: Vec<u8>) -> Option<Work> {
         if self.is_out() {
@@ -232,9 +234,9 @@ impl Store {
     pub(super) fn written(&mut self, written: Written) {
         let Some(segment) = self.segments.iter_mut().find(|segment| segment.number == written.number) else {
             // It died meanwhile, perhaps before it was known to have a file.
-            let dropped = Dropped { number: written.number, damaged: false };
-            if !self.ledger.dropped.contains(&dropped) {
-                self.ledger.dropped.push(dropped);
+            let number = written.number;
+            if !self.ledger.dropped.iter().any(|file| file.number == number) {
+                self.ledger.dropped.push(Dropped { number, damaged: false, erase: false });
             }
             return;
         };
@@ -303,7 +305,7 @@ impl Writing {
     }
 
     /// Writes behind `bytes`, the header of a new file, in pieces that stay in the processor's caches.
-    fn write(&self, place: &Place, file: Arc<SegmentFile>, mut bytes: Vec<u8>) -> std::io::Result<Written> {
+    fn write(&self, place: &Place, file: Arc<SegmentFile>, mut bytes: Vec<u8>) -> io::Result<Written> {
         let mut file_len = self.file_len;
         let mut placed = Vec::with_capacity(self.blocks.len());
         for (number, start, plain) in &self.blocks {
@@ -347,14 +349,23 @@ fn remove(place: &Place, files: &[Dropped]) -> Result<(), Error> {
     for file in files {
         let name = place.segment(file.number);
         let result = if file.damaged {
-            match place.disk.rename(&name, &format!("{name}.damaged")) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-                result => result,
-            }
+            place.disk.rename(&name, &format!("{name}.damaged"))
+        } else if file.erase {
+            erase(place, &name)
         } else {
             place.disk.remove(&name)
         };
-        result.map_err(|error| Error::disk(&name, error))?;
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.map_err(|error| Error::disk(&name, error))?,
+        }
     }
     Ok(())
+}
+
+/// Overwrites a file and removes it.
+fn erase(place: &Place, name: &str) -> io::Result<()> {
+    let file = place.disk.open(name, Open::Existing)?;
+    overwrite(&*file, 0, file.len()?)?;
+    place.disk.remove(name)
 }

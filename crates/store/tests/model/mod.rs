@@ -179,6 +179,7 @@ impl Model {
 pub enum Change {
     Append { gap: u64, subject: usize, headers: usize, payload: usize, tick: i64 },
     Remove(u64),
+    Erase(u64),
     RemoveBefore(u64),
     Purge { filter: usize, before: Option<u64>, keep: u64 },
     Advance(u64),
@@ -211,7 +212,8 @@ pub fn changes() -> impl Strategy<Value = Change> {
     prop_oneof![
         12 => (prop_oneof![20 => Just(0u64), 1 => 1..50u64], 0..SUBJECTS.len(), 0..3usize, prop_oneof![10 => 0..300usize, 1 => 2000..9000usize], -1..9i64)
             .prop_map(|(gap, subject, headers, payload, tick)| Change::Append { gap, subject, headers: headers * 10, payload, tick }),
-        4 => (0..1000u64).prop_map(Change::Remove),
+        3 => (0..1000u64).prop_map(Change::Remove),
+        1 => (0..1000u64).prop_map(Change::Erase),
         1 => (0..700u64).prop_map(Change::RemoveBefore),
         1 => (0..9usize, proptest::option::of(0..1000u64), 0..4u64)
             .prop_map(|(filter, before, keep)| Change::Purge { filter, before, keep }),
@@ -236,6 +238,10 @@ pub fn apply(store: &mut Store, model: &mut Model, change: &Change) -> Result<()
         Change::Remove(part) => {
             let sequence = scaled(*part, last);
             assert_eq!(store.remove(sequence)?, model.remove(sequence));
+        }
+        Change::Erase(part) => {
+            let sequence = scaled(*part, last);
+            assert_eq!(store.erase(sequence)?, model.remove(sequence));
         }
         Change::RemoveBefore(part) => {
             let first = scaled(*part, last);
@@ -270,7 +276,7 @@ impl Model {
                 });
                 return self.get(sequence);
             }
-            Change::Remove(part) => drop(self.remove(scaled(*part, last))),
+            Change::Remove(part) | Change::Erase(part) => drop(self.remove(scaled(*part, last))),
             Change::RemoveBefore(part) => {
                 self.remove_before(scaled(*part, last));
             }
