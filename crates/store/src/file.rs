@@ -174,10 +174,21 @@ impl SegmentFile {
         Ok(table.map(|(_, table)| table))
     }
 
-    /// A block's records; `None` if the frame is damaged. The records' checksums are the reader's business.
+    /// A block's records; `None` if the frame is damaged and they cannot be told without it. The records' checksums are the
+    /// reader's business.
     pub(crate) fn read_block(&self, block: Block) -> Result<Option<Bytes>, Error> {
         let plain = self.read_frame(block.place, block.stored as usize)?;
-        Ok(plain.filter(|plain| plain.len() == block.length as usize))
+        match plain.filter(|plain| plain.len() == block.length as usize) {
+            None if block.is_plain() && !self.is_encrypted() => self.read_plain(block),
+            plain => Ok(plain),
+        }
+    }
+
+    /// The records of a block that is stored as it is, whatever its frame's head says, as far as the file goes.
+    fn read_plain(&self, block: Block) -> Result<Option<Bytes>, Error> {
+        let place = block.place.saturating_add(form::FRAME_HEAD as u64);
+        let there = self.len()?.saturating_sub(place).min(u64::from(block.length));
+        self.read(place, there as usize)
     }
 
     /// The records of the frame at a place.

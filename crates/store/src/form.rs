@@ -250,8 +250,12 @@ pub(crate) fn unframe(bytes: &Bytes, stream: u64, number: u64, lock: Option<Lock
     }
 }
 
-/// Adds the records of a block to a table. One that is not as it was written is passed over by the length that it gives, and
-/// ends the block if nothing that verifies stands there. Sequences lie in `base..`. Returns whether all was well.
+/// Looking for records behind damage may hash this many times a block's length: payloads can be made to look like the starts
+/// of many long records.
+const SEARCH_FACTOR: usize = 64;
+
+/// Adds the records of a block to a table, or of as much of it as there is. What is not as it was written is passed over, up to
+/// the next record that verifies. Sequences lie in `base..`. Returns whether all was well.
 pub(crate) fn index_block(
     table: &mut Table,
     names: &mut NameBook,
@@ -261,11 +265,12 @@ pub(crate) fn index_block(
     plain: &[u8],
 ) -> bool {
     let mut at = 0;
-    let mut whole = true;
+    let mut whole = plain.len() == block.length as usize;
+    let mut budget = plain.len().saturating_mul(SEARCH_FACTOR);
     while at < plain.len() {
         let Some(record) = record::decode(&plain[at..], stream) else {
             whole = false;
-            match record::claimed_length(&plain[at..]) {
+            match record::search(&plain[at..], stream, &mut budget) {
                 Some(length) => at += length,
                 None => return false,
             }

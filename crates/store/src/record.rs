@@ -66,8 +66,28 @@ pub(crate) fn decode(bytes: &[u8], stream: u64) -> Option<Record<'_>> {
     Some(Record { length, sequence, timestamp, subject, headers, payload })
 }
 
+/// How far it is to the next record that verifies, `bytes` starting with one that does not. What that one says of its length is
+/// tried first, so that its payload is not searched without need. `budget` is how many bytes may still be hashed.
+pub(crate) fn search(bytes: &[u8], stream: u64, budget: &mut usize) -> Option<usize> {
+    let claimed = claimed_length(bytes);
+    for at in claimed.into_iter().chain(1..bytes.len()) {
+        let rest = &bytes[at..];
+        let Some(length) = claimed_length(rest) else { continue };
+        // The lengths fit into one another and what is always 0 is 0: few other places look like that.
+        let parts = u64::from(u32_at(rest, 4)?) + u64::from(u32_at(rest, 8)?);
+        if parts > (length - HEAD - CHECKSUM) as u64 || u32_at(rest, 12)? != 0 {
+            continue;
+        }
+        *budget = budget.checked_sub(length)?;
+        if decode(rest, stream).is_some() {
+            return Some(at);
+        }
+    }
+    None
+}
+
 /// How long the record at the start of `bytes` says that it is, whether or not it verifies; at least as long as any is.
-pub(crate) fn claimed_length(bytes: &[u8]) -> Option<usize> {
+fn claimed_length(bytes: &[u8]) -> Option<usize> {
     let length = u32_at(bytes, 0)? as usize;
     (length >= HEAD + CHECKSUM && length <= bytes.len()).then_some(length)
 }
@@ -99,4 +119,21 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What looks like the start of a long record at every step would be hashed over and over.
+    #[test]
+    fn a_search_ends_when_its_budget_is_spent() {
+        let record = NewMessage { sequence: 1, timestamp: 0, subject: b"a", headers: b"", payload: b"b" };
+        let mut bytes = [[0x80, 0, 0, 0], [0; 4], [0; 4], [0; 4]].concat().repeat(100);
+        let end = bytes.len();
+        encode(&mut bytes, 7, &record);
+        assert_eq!(search(&bytes, 7, &mut 100_000), Some(end));
+        assert_eq!(search(&bytes, 7, &mut 1000), None);
+        assert_eq!(search(&bytes, 8, &mut 100_000), None);
+    }
 }

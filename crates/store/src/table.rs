@@ -67,10 +67,14 @@ impl Block {
     /// Where a record of it lies in the file; 0 if it does not lie there as it is.
     pub(crate) fn place_of(&self, offset: u32) -> u32 {
         let head = crate::form::FRAME_HEAD as u32;
-        // Compressed blocks are shorter: a block that would not be is stored as it is.
-        let plain = self.length.checked_add(head) == Some(self.stored);
         let place = self.place.saturating_add(u64::from(head)).saturating_add(u64::from(offset - self.start));
-        if plain { u32::try_from(place).unwrap_or(0) } else { 0 }
+        if self.is_plain() { u32::try_from(place).unwrap_or(0) } else { 0 }
+    }
+
+    /// Whether the frame has the records as they are, if it is not encrypted. Compressed blocks are shorter: one that would not be is
+    /// stored as it is.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.length.checked_add(crate::form::FRAME_HEAD as u32) == Some(self.stored)
     }
 }
 

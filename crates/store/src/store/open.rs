@@ -439,12 +439,16 @@ fn index_blocks(place: &Place, file: &SegmentFile, base: u64, table: &mut Table)
     Ok(whole)
 }
 
-/// Reads frame after frame into a table, as far as they are whole, and returns where they end.
+/// Bytes that are searched for a frame at once.
+const WINDOW_BYTES: u64 = 64 << 10;
+
+/// Reads frame after frame into a table, passing over what is no frame, and returns where the last one ends.
 fn scan(place: &Place, file: &SegmentFile, base: u64, table: &mut Table) -> Result<u64, Error> {
     let length = file.len()?;
     let mut names = NameBook::default();
     let mut at = form::frames_at(file.is_encrypted());
-    while let Some(block) = frame_at(place, file, at, length)? {
+    while let Some(block) = next_frame(place, file, at, length)? {
+        at = block.place;
         let after = table.blocks.last().map_or(0, |block| block.start + block.length);
         let plain = file.read_block(block)?;
         if block.start < after {
@@ -456,19 +460,33 @@ fn scan(place: &Place, file: &SegmentFile, base: u64, table: &mut Table) -> Resu
         }
         at += u64::from(block.stored);
     }
-    Ok(at)
+    Ok(at.min(length))
 }
 
-fn frame_at(place: &Place, file: &SegmentFile, at: u64, length: u64) -> Result<Option<Block>, Error> {
-    let Some(head) = file.read(at, FRAME_HEAD)? else { return Ok(None) };
-    let block = form::frame_length(&head, place.stream, file.number);
-    Ok(block.map(|block| Block { place: at, ..block }).filter(|block| at + u64::from(block.stored) <= length))
+/// The frame at a place, or the next one whose head is unharmed. It may be cut off by the file's end.
+fn next_frame(place: &Place, file: &SegmentFile, mut at: u64, length: u64) -> Result<Option<Block>, Error> {
+    while at < length {
+        let window = length.saturating_sub(at).min(WINDOW_BYTES) as usize;
+        let Some(bytes) = file.read(at, window)? else { return Ok(None) };
+        let heads = bytes.windows(FRAME_HEAD).enumerate();
+        let mut found = heads.filter_map(|(offset, head)| {
+            let block = form::frame_length(head, place.stream, file.number)?;
+            Some(Block { place: at + offset as u64, ..block })
+        });
+        if let Some(block) = found.next() {
+            return Ok(Some(block));
+        }
+        // The next window begins with what could be the start of a head here.
+        at += window.saturating_sub(FRAME_HEAD - 1).max(1) as u64;
+    }
+    Ok(None)
 }
 
 fn first_sequence(place: &Place, file: &SegmentFile) -> Result<Option<u64>, Error> {
     let length = file.len()?;
     let mut at = form::frames_at(file.is_encrypted());
-    while let Some(block) = frame_at(place, file, at, length)? {
+    while let Some(block) = next_frame(place, file, at, length)? {
+        at = block.place;
         if let Some(plain) = file.read_block(block)?
             && let Some(record) = crate::record::decode(&plain, place.stream)
         {
