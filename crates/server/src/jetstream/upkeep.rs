@@ -38,10 +38,10 @@ const COOL_EVERY: u32 = 200;
 /// A warning about one stream's files comes no more often than this.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// Every so many looks, streams with erased messages whose bytes are still on the disk are saved: every five seconds. Two
-/// checkpoints are needed, and what lives beside the messages is moved, so messages that go soon after one another should
-/// share them.
-const ERASE_EVERY: u32 = 100;
+/// Looks between two at which streams are saved because bytes of erased messages are still on the disk: thirty seconds. Two
+/// checkpoints are needed, and what lives beside the messages is moved, so whoever deletes all the time pays for it no more
+/// often than this.
+const ERASE_EVERY: u32 = 600;
 
 /// How often a disk that has refused is tried again.
 const RETRY_EVERY: u32 = 10;
