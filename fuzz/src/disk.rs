@@ -244,7 +244,7 @@ pub fn journal_gives_back_what_was_written(input: &[u8]) {
             Ok(opened) => opened,
             // A version is looked at before a checksum: a later one may check itself otherwise.
             Err(sonata_journal::Error::Version { .. }) => return,
-            Err(sonata_journal::Error::Key { .. }) if forged => return,
+            Err(_) if forged => return,
             Err(error) => panic!("{error}"),
         };
         let last = found.last().copied().unwrap_or(0);
@@ -481,7 +481,7 @@ fn go_on(mut store: Store, disk: &Lying, options: &sonata_store::Options, forged
     let _ = (store.subject(b"a.1"), store.deleted().take(100).count(), store.oldest());
     let sum: u64 = store.subjects(&all, 0, 100).0.iter().map(|(_, count)| *count).sum();
     assert!(forged || sum == store.state().messages);
-    let _ = (store.remove(30), store.purge(&some, Some(40), 1), store.remove_before(12));
+    let _ = (store.remove(30), store.erase(31), store.purge(&some, Some(40), 1), store.remove_before(12));
     let sequence = store.state().last_sequence.saturating_add(1);
     let new = NewMessage { sequence, timestamp: 1, subject: b"a.new", headers: b"", payload: NEW };
     let appended = store.append(new);

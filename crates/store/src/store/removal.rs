@@ -87,7 +87,7 @@ impl Store {
         let Some((first, _)) = self.first else { return Ok(Cut::default()) };
         let mut quota = u64::MAX;
         if keep > 0 {
-            let matching = self.pending(filter, 0)? - self.pending(filter, before)?;
+            let matching = self.pending(filter, 0)?.saturating_sub(self.pending(filter, before)?);
             quota = matching.saturating_sub(keep);
         }
         let before_messages = (self.messages, self.bytes, self.lost);
