@@ -129,7 +129,7 @@ impl Hot {
 /// Has a block grow, by doubling, so that a full one has no more memory than it needs.
 pub(crate) fn make_room(block: &mut Vec<u8>, length: usize) {
     if block.capacity() - block.len() < length {
-        let capacity = (block.len() + length).next_power_of_two().max(4096).min(BLOCK_BYTES);
+        let capacity = (block.len() + length).next_power_of_two().clamp(4096, BLOCK_BYTES);
         block.reserve_exact(capacity.saturating_sub(block.len()).max(length));
     }
 }
