@@ -54,6 +54,7 @@ impl Consumer {
     /// # Errors
     /// When the store fails in a way that another attempt may not.
     pub(crate) fn deliver(&mut self, scene: &mut Scene<'_>, budget: &mut Budget) -> Result<Turn, Error> {
+        self.turn += 1;
         loop {
             if self.is_held_up(scene.now) || !self.is_active() {
                 return Ok(Turn::Idle);

@@ -80,6 +80,8 @@ pub(crate) struct Consumer {
     /// The same as a set.
     redeliver_set: BTreeSet<u64>,
     waiting: WaitingQueue,
+    /// How often it was asked to deliver.
+    turn: u64,
     push: Push,
     pin: Pin,
     /// What the log is to be told at the end of the turn.
@@ -187,6 +189,7 @@ impl Consumer {
             redeliver: VecDeque::new(),
             redeliver_set: BTreeSet::new(),
             waiting: WaitingQueue::default(),
+            turn: 0,
             push: Push::default(),
             pin: Pin::default(),
             delivered_log: Vec::new(),

@@ -120,6 +120,7 @@ impl Consumer {
             min_ack_pending: request.min_ack_pending,
             pin: request.id,
             priority: request.priority,
+            heard_in: 0,
         };
         self.waiting.add(waiting, policy);
     }
@@ -129,6 +130,7 @@ impl Consumer {
         let policy = self.config.priority_policy;
         let needs_pin = self.pin.id.is_empty() && policy == PriorityPolicy::PinnedClient;
         let (pending, unacknowledged) = (self.pending as i64, self.unacknowledged.len() as i64);
+        let turn = self.turn;
         let mut cycled = 0;
         loop {
             let count = self.waiting.len();
@@ -173,9 +175,13 @@ impl Consumer {
                 self.waiting.pop();
                 continue;
             }
-            if !scene.interest.has_interest(&request.reply) {
-                self.waiting.pop();
-                continue;
+            // What one turn delivers is handed over when it is through: asking once is as good as for every message.
+            if request.heard_in != turn {
+                if !scene.interest.has_interest(&request.reply) {
+                    self.waiting.pop();
+                    continue;
+                }
+                request.heard_in = turn;
             }
             if needs_pin && !request.group.is_empty() {
                 let id = notice::new_id(scene);

@@ -33,6 +33,8 @@ pub(crate) struct Waiting {
     pub(crate) pin: String,
     /// 0 is served first.
     pub(crate) priority: i64,
+    /// The number of the turn in which its client was last seen to listen.
+    pub(crate) heard_in: u64,
 }
 
 /// The requests of one consumer, in the order in which they are served.
