@@ -279,7 +279,8 @@ impl World {
             let finished = self.machine.finish_work(portion.run()).unwrap();
             work = match finished {
                 Finished::Checkpoint { .. } => None,
-                Finished::Portion => self.machine.store_work(),
+                // Something had to be moved first.
+                Finished::Portion => self.machine.begin_checkpoint("A"),
             };
         }
     }
