@@ -163,6 +163,8 @@ struct FastBatch {
     /// No more messages are taken. When all are stored the end is told here, to the one that asked for it, as it is where
     /// messages are stored at once.
     ending: Option<Box<[u8]>>,
+    /// What is said before the end, and with it: another thread may tell the end, which must not come first.
+    parting: Vec<FlowMessage>,
     /// When the last message came, ns since 1970.
     touched: i64,
     _seat: Seat,
@@ -197,6 +199,7 @@ impl Answers<'_> {
 
     /// The batch is over.
     fn done(&mut self, id: &[u8], batch: &FastBatch) {
+        batch.parting.iter().for_each(|message| self.flow(message));
         let extra = Extra::Batch { id: String::from_utf8_lossy(id).into(), count: batch.last };
         let mut text = self.acknowledgement.to_vec();
         extra.append(&mut text, batch.stream_sequence, false);
@@ -258,10 +261,11 @@ impl FastBatches {
         *self = Self::default();
     }
 
-    /// Ends a batch as soon as all its messages are stored.
-    fn end(&mut self, id: &[u8], answers: &mut Answers<'_>) {
+    /// Ends a batch as soon as all its messages are stored, with what there is to say of the one that ends it.
+    fn end(&mut self, id: &[u8], parting: Option<FlowMessage>, answers: &mut Answers<'_>) {
         let Some(batch) = self.open.get_mut(id) else { return };
         batch.ending = Some(answers.reply.into());
+        batch.parting.extend(parting);
         if batch.last == batch.stored {
             answers.done(id, batch);
             self.open.remove(id);
@@ -272,10 +276,11 @@ impl FastBatches {
         let open = self.open.len();
         let Some(batch) = self.open.get_mut(step.id) else { return };
         if step.sequence > batch.last {
-            answers.flow(&FlowMessage::Gap { last_seq: batch.last + 1, seq: step.sequence + 1 });
+            let gap = FlowMessage::Gap { last_seq: batch.last + 1, seq: step.sequence + 1 };
             if !batch.gap_ok {
-                self.end(step.id, answers);
+                self.end(step.id, Some(gap), answers);
             } else {
+                answers.flow(&gap);
                 batch.last = step.sequence;
                 batch.catch_up();
                 if batch.check_flow(open, answers) {
@@ -296,22 +301,26 @@ impl FastBatches {
             return Verdict::Answered;
         }
         let expected = batch.last + 1;
-        if step.sequence != expected {
-            answers.flow(&FlowMessage::Gap { last_seq: expected, seq: step.sequence });
-        }
+        let gap = (step.sequence != expected)
+            .then_some(FlowMessage::Gap { last_seq: expected, seq: step.sequence });
         if step.sequence < expected || step.sequence > expected && !batch.gap_ok {
-            self.end(step.id, answers);
+            self.end(step.id, gap, answers);
             return Verdict::Answered;
         }
         match step.operation {
             Operation::CommitBefore => {
                 batch.last = step.sequence - 1;
                 batch.catch_up();
-                self.end(step.id, answers);
+                self.end(step.id, gap, answers);
                 return Verdict::Answered;
             }
-            Operation::Commit => batch.ending = Some(answers.reply.into()),
-            Operation::Start | Operation::Append | Operation::Ping => {}
+            Operation::Commit => {
+                batch.ending = Some(answers.reply.into());
+                batch.parting.extend(gap);
+            }
+            Operation::Start | Operation::Append | Operation::Ping => {
+                gap.iter().for_each(|gap| answers.flow(gap));
+            }
         }
         batch.last = step.sequence;
         if step.sequence == 1 && !step.commits() {
@@ -330,17 +339,17 @@ impl FastBatches {
                 batch.check_flow(open, answers);
             }
             if step.commits() {
-                self.end(step.id, answers);
+                self.end(step.id, None, answers);
             }
             return;
         };
-        answers.flow(&FlowMessage::Err { seq: step.sequence, error });
+        let error = FlowMessage::Err { seq: step.sequence, error };
         if batch.gap_ok && !step.commits() {
-            return;
+            return answers.flow(&error);
         }
         batch.last -= 1;
         batch.catch_up();
-        self.end(step.id, answers);
+        self.end(step.id, Some(error), answers);
     }
 
     /// A message is stored.
@@ -427,6 +436,7 @@ impl Machine {
             flow_max: step.flow,
             gap_ok: step.gap_ok,
             ending: None,
+            parting: Vec::new(),
             touched: now,
             _seat: seat,
         };
