@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use sonata_disk::lying::Lying;
 use sonata_disk::seal::{Cipher, Key, Keys, Sealing};
 use sonata_jetstream::account::Usage;
-use sonata_jetstream::outgoing::Interest;
+use sonata_jetstream::outgoing::Uniform;
 use sonata_jetstream::stream::{Commit, Header, Machine, Parts};
 use sonata_journal::{Batch, Committed, Damage, Journal, Position};
 use sonata_store::{Error, Filter, Finished, Message, NewMessage, Store};
@@ -520,19 +520,6 @@ pub fn checkpoint_serves_what_was_written(input: &[u8]) {
 
 // What a checkpoint carries for the stream.
 
-/// Nobody listens.
-struct Nobody;
-
-impl Interest for Nobody {
-    fn has_interest(&self, _subject: &[u8]) -> bool {
-        false
-    }
-
-    fn has_group_interest(&self, _subject: &[u8], _group: &[u8]) -> bool {
-        false
-    }
-}
-
 /// The state of a stream is read or refused; what is read is read again as it is saved.
 pub fn stream_state_is_read_or_refused(input: &[u8]) {
     let written = &written_streams()[0];
@@ -568,7 +555,7 @@ fn restore(disk: &Lying, options: sonata_store::Options, state: &[u8]) -> Option
         created: header.created,
         store: opened.store,
         commit: Commit::Memory,
-        interest: Arc::new(Nobody),
+        interest: Arc::new(Uniform(false)),
         seed: 1,
         usage: Usage::new(-1, -1, None),
     };

@@ -17,7 +17,7 @@ use sonata_jetstream::ack;
 use sonata_jetstream::api::request::{ConfigureStream, CreateConsumer};
 use sonata_jetstream::config::Limits;
 use sonata_jetstream::json::{self, Mode};
-use sonata_jetstream::outgoing::{Interest, Outgoing, Publish};
+use sonata_jetstream::outgoing::{Outgoing, Publish, Uniform};
 use sonata_jetstream::stream::{Commit, Incoming, Machine, Parts};
 use sonata_store::Store;
 
@@ -27,18 +27,6 @@ const NOW: i64 = 1_767_225_600_000_000_000;
 const STORED: usize = 20_000;
 const ACKNOWLEDGED: usize = 10_000;
 const TURNS: usize = 1000;
-
-struct Everybody;
-
-impl Interest for Everybody {
-    fn has_interest(&self, _subject: &[u8]) -> bool {
-        true
-    }
-
-    fn has_group_interest(&self, _subject: &[u8], _group: &[u8]) -> bool {
-        true
-    }
-}
 
 /// Keeps the reply subjects of what is delivered.
 #[derive(Default)]
@@ -63,7 +51,7 @@ fn stream(limits: &str) -> Machine {
         created: NOW,
         store: Store::memory(1),
         commit: Commit::Memory,
-        interest: Arc::new(Everybody),
+        interest: Arc::new(Uniform(true)),
         seed: 1,
         usage: Usage::new(-1, -1, None),
     };

@@ -44,6 +44,21 @@ pub trait Interest: Send + Sync {
     fn has_group_interest(&self, subject: &[u8], group: &[u8]) -> bool;
 }
 
+/// The same for every subject: everybody listens, or nobody. For streams without an account's subscriptions, as in
+/// simulations and measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Uniform(pub bool);
+
+impl Interest for Uniform {
+    fn has_interest(&self, _subject: &[u8]) -> bool {
+        self.0
+    }
+
+    fn has_group_interest(&self, _subject: &[u8], _group: &[u8]) -> bool {
+        self.0
+    }
+}
+
 /// Why a log takes no record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {

@@ -64,6 +64,21 @@ fn settle(store: &mut Store, position: usize) {
     assert!(!store.erasure_waits());
 }
 
+/// Sixty messages in several segments, saved. The one with the secret is full.
+fn saved() -> (Lying, Store) {
+    let disk = Lying::new(1);
+    let mut store = Store::create(disk.disk(), "s", options()).unwrap();
+    (1..=60).for_each(|sequence| apply(&mut store, Change::Append(sequence)));
+    checkpoint(&mut store, 60);
+    (disk, store)
+}
+
+/// So many go of those around the secret that what is left of them is to be moved.
+fn remove_neighbours(store: &mut Store) {
+    let neighbours = (1..=30).filter(|sequence| *sequence != ERASED && sequence % 5 != 0);
+    neighbours.for_each(|sequence| apply(store, Change::Remove(sequence)));
+}
+
 /// Messages in several segments, of which the one with the secret is full, and then the secret goes.
 fn script() -> Vec<Change> {
     let mut script: Vec<Change> = (1..=60).map(Change::Append).collect();
@@ -148,12 +163,8 @@ fn a_message_that_was_just_written_is_erased_as_well() {
 /// The new file was made while the message still lived, so it has it, too.
 #[test]
 fn a_message_that_is_being_moved_is_erased_where_it_comes_to() {
-    let disk = Lying::new(1);
-    let mut store = Store::create(disk.disk(), "s", options()).unwrap();
-    (1..=60).for_each(|sequence| apply(&mut store, Change::Append(sequence)));
-    checkpoint(&mut store, 60);
-    let neighbours = (1..=30).filter(|sequence| *sequence != ERASED && sequence % 5 != 0);
-    neighbours.for_each(|sequence| apply(&mut store, Change::Remove(sequence)));
+    let (disk, mut store) = saved();
+    remove_neighbours(&mut store);
     let moving = store.work().unwrap().run();
     apply(&mut store, Change::Erase(ERASED));
     store.finish(moving).unwrap();
@@ -165,10 +176,7 @@ fn a_message_that_is_being_moved_is_erased_where_it_comes_to() {
 #[test]
 fn a_message_that_is_being_moved_is_erased_although_all_beside_it_died() {
     for alone in [true, false] {
-        let disk = Lying::new(1);
-        let mut store = Store::create(disk.disk(), "s", options()).unwrap();
-        (1..=60).for_each(|sequence| apply(&mut store, Change::Append(sequence)));
-        checkpoint(&mut store, 60);
+        let (disk, mut store) = saved();
         // The next segment is moved together with the first one, or not.
         let last = if alone { 16 } else { 35 };
         (1..=last)
@@ -188,12 +196,8 @@ fn a_message_that_is_being_moved_is_erased_although_all_beside_it_died() {
 /// The file from which the message was moved is still there for the checkpoint that names it.
 #[test]
 fn a_message_is_erased_where_it_was_before_it_was_moved() {
-    let disk = Lying::new(1);
-    let mut store = Store::create(disk.disk(), "s", options()).unwrap();
-    (1..=60).for_each(|sequence| apply(&mut store, Change::Append(sequence)));
-    checkpoint(&mut store, 60);
-    let neighbours = (1..=30).filter(|sequence| *sequence != ERASED && sequence % 5 != 0);
-    neighbours.for_each(|sequence| apply(&mut store, Change::Remove(sequence)));
+    let (disk, mut store) = saved();
+    remove_neighbours(&mut store);
     work(&mut store).unwrap();
     assert_eq!(shows(&disk).len(), 2);
     apply(&mut store, Change::Erase(ERASED));
@@ -232,10 +236,7 @@ fn what_no_checkpoint_knows_is_overwritten() {
 /// After a start no checkpoint says what a file is that only waits for its removal.
 #[test]
 fn a_file_that_was_about_to_be_removed_is_overwritten_after_the_next_start() {
-    let disk = Lying::new(1);
-    let mut store = Store::create(disk.disk(), "s", options()).unwrap();
-    (1..=60).for_each(|sequence| apply(&mut store, Change::Append(sequence)));
-    checkpoint(&mut store, 60);
+    let (disk, mut store) = saved();
     apply(&mut store, Change::Erase(ERASED));
     while store.erasure_waits() {
         let portion = store.checkpoint(61, b"state".to_vec()).unwrap();

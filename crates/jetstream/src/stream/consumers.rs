@@ -323,20 +323,8 @@ mod tests {
     use super::*;
     use crate::config::{AckPolicy, StreamConfig};
     use crate::consumer::Scene;
-    use crate::outgoing::Interest;
+    use crate::outgoing::Uniform;
     use crate::stream::apply::Silence;
-
-    struct Everybody;
-
-    impl Interest for Everybody {
-        fn has_interest(&self, _subject: &[u8]) -> bool {
-            true
-        }
-
-        fn has_group_interest(&self, _subject: &[u8], _group: &[u8]) -> bool {
-            true
-        }
-    }
 
     fn consumer(id: u64, filter: &str, store: &mut Store) -> Consumer {
         let config = ConsumerConfig {
@@ -358,7 +346,7 @@ mod tests {
                 domain: "",
                 now: 0,
                 out: &mut Silence,
-                interest: &Everybody,
+                interest: &Uniform(true),
                 random: &mut || 1,
             })
         });

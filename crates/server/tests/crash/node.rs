@@ -13,7 +13,7 @@ use sonata_jetstream::account::Usage;
 use sonata_jetstream::api::request::{ConfigureStream, CreateConsumer};
 use sonata_jetstream::config::Limits;
 use sonata_jetstream::json::{self, Mode};
-use sonata_jetstream::outgoing::{Haste, Interest, Log, Outgoing, Publish, Refused};
+use sonata_jetstream::outgoing::{Haste, Log, Outgoing, Publish, Refused, Uniform};
 use sonata_jetstream::stream::{Commit, Header, Incoming, Machine, Next, Parts};
 use sonata_journal::{Batch, Committed, Error, Journal, Position, Writer};
 use sonata_store::{Filter, Finished, Store};
@@ -116,19 +116,6 @@ impl Log for JournalLog {
     fn append(&self, lane: u64, record: &[u8], _haste: Haste) -> Result<u64, Refused> {
         let refused = |refused: sonata_journal::Refused| Refused::Failed(refused.to_string());
         self.0.append(lane, &[record]).map(|position| position.0).map_err(refused)
-    }
-}
-
-/// Somebody listens to everything.
-struct Everybody;
-
-impl Interest for Everybody {
-    fn has_interest(&self, _subject: &[u8]) -> bool {
-        true
-    }
-
-    fn has_group_interest(&self, _subject: &[u8], _group: &[u8]) -> bool {
-        true
     }
 }
 
@@ -367,7 +354,7 @@ fn parts(header: Header, store: Store, commit: Commit) -> Parts {
         created: header.created,
         store,
         commit,
-        interest: Arc::new(Everybody),
+        interest: Arc::new(Uniform(true)),
         seed: 1,
         usage: Usage::new(-1, -1, None),
     }
