@@ -701,7 +701,6 @@ fn shown_subscriptions(counts: &InterestCounts) -> u64 {
     (counts.literals + counts.wildcards) as u64
 }
 
-/// What an account calls itself.
 /// What an account's token adds to what is told of it.
 fn with_token(detail: accountz::Account, token: String, claims: Claims<TokenAccount>) -> accountz::Account {
     let said = token.split('.').nth(1).and_then(|said| BASE64URL_NOPAD.decode(said.as_bytes()).ok());
@@ -718,6 +717,7 @@ fn with_token(detail: accountz::Account, token: String, claims: Claims<TokenAcco
     }
 }
 
+/// What an account calls itself.
 pub(crate) fn name_tag(inner: &Inner, account: &str) -> String {
     let operators = inner.operators.get();
     operators.and_then(|operators| operators.name_tag(account)).unwrap_or_else(|| account.into())

@@ -74,7 +74,7 @@ impl<K: Copy + Eq + Hash, V> Cache<K, V> {
     /// Empties the cache if nothing came, and nothing but the newest was used, since this was last called.
     pub(crate) fn cool(&mut self) {
         if self.clock == self.cooled {
-            *self = Self { clock: self.clock, cooled: self.cooled, ..Self::new(self.bytes_max) };
+            *self = Self { clock: self.clock, ..Self::new(self.bytes_max) };
         }
         self.cooled = self.clock;
     }

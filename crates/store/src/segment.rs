@@ -17,8 +17,8 @@ use crate::record;
 use crate::subjects::SubjectId;
 use crate::table::{Block, Index, Row, Table};
 
-/// A block holds no more bytes than this, unless it is a single record. Large enough to compress well and to read ahead, small enough that
-/// a single old message does not cost much to fetch.
+/// A block holds no more bytes than this, unless it is a single record. Large enough to compress well and to read ahead,
+/// small enough that a single old message does not cost much to fetch.
 pub(crate) const BLOCK_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]

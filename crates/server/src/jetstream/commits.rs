@@ -18,7 +18,7 @@ impl Committed for Commits {
     fn committed(&self, batch: Batch<'_>) {
         let Some(jetstream) = self.0.upgrade() else { return };
         // Half of a small batch is sent early, so that its publishers go on while the other half is applied.
-        let run_max = (batch.count().div_ceil(2)).clamp(RUN_MIN, RUN_MAX);
+        let run_max = batch.count().div_ceil(2).clamp(RUN_MIN, RUN_MAX);
         jetstream.with_worker(|worker| {
             let mut records = batch.records().peekable();
             while let Some(first) = records.next() {

@@ -264,25 +264,23 @@ impl JetStream {
                     self.journal.forget(*lane);
                 }
             }
+            let (cools, erases) = (round.is_multiple_of(COOL_EVERY), round.is_multiple_of(ERASE_EVERY));
             for handle in self.handles() {
                 self.work(&handle, || self.is_stopping());
                 self.report_damage(&handle);
-                let (unsaved, erasure_waits) = {
+                let due = {
                     let mut machine = handle.stream.lock();
-                    (machine.unsaved_bytes(), machine.store().erasure_waits())
+                    if cools {
+                        machine.store().cool();
+                    }
+                    machine.unsaved_bytes() > UNSAVED_BYTES_MAX || erases && machine.store().erasure_waits()
                 };
-                let erases = erasure_waits && round.is_multiple_of(ERASE_EVERY);
-                if unsaved > UNSAVED_BYTES_MAX || erases || pinned.contains(&handle.stream.lane) {
+                if due || pinned.contains(&handle.stream.lane) {
                     self.checkpoint(&handle);
                 }
             }
             if round.is_multiple_of(20) {
                 self.remove_buried();
-            }
-            if round.is_multiple_of(COOL_EVERY) {
-                for handle in self.handles() {
-                    handle.stream.lock().store().cool();
-                }
             }
         }
     }

@@ -333,8 +333,8 @@ impl Store {
     }
 
     /// What would have to be read from the disk before [`Store::get`] of this sequence is answered from memory: at most
-    /// a table, and after it a block, or several when their reader goes from one to the next. What a [`Load`] could not bring is not asked for twice: `None` then, and the question
-    /// itself says why.
+    /// a table, and after it a block, or several when their reader goes from one to the next. What a [`Load`] could not bring
+    /// is not asked for twice: `None` then, and the question itself says why.
     pub fn cold(&self, sequence: u64) -> Option<Load> {
         let (at, delta) = self.locate(sequence)?;
         let segment = &self.segments[at];

@@ -108,8 +108,9 @@ impl Store {
     }
 
     /// Freezes what a checkpoint needs; short. `position` and `state` come back from [`Store::open`]. The first one with a
-    /// state is written twice, so that damage to one file never leaves a stream without it. `None` while other work is out, and for a stream in memory. After a failed sync, and after [`Store::erase`], other work may have to come first, which this hands
-    /// out instead: [`Finished`] says what it was.
+    /// state is written twice, so that damage to one file never leaves a stream without it. `None` while other work is out,
+    /// and for a stream in memory. After a failed sync, and after [`Store::erase`], other work may have to come first, which
+    /// this hands out instead: [`Finished`] says what it was.
     pub fn checkpoint(&mut self, position: u64, state: Vec<u8>) -> Option<Work> {
         if self.is_out() {
             return None;
