@@ -17,8 +17,11 @@ use crate::gather::Buffer;
 use crate::options::{Mode, Options};
 use crate::row::{Row, Segment};
 
-/// Filled with zeros by one call while nobody waits: well below a millisecond.
+/// Filled with zeros by one call while nobody waits: well below a millisecond. No less is filled, since each time costs
+/// the next sync another write, that of the file's length.
 const FILL_BYTES: u64 = 256 << 10;
+/// Zeros that the next batch's sync takes along; more get one of their own.
+const FILL_UNSYNCED_BYTES: u64 = 1 << 20;
 /// Filled before a new file is used, and the least that is kept filled ahead.
 const FILL_AHEAD_BYTES: u64 = 1 << 20;
 /// Filled by one call when a batch is waiting for it.
@@ -102,6 +105,8 @@ struct Current {
     offset: u64,
     /// The file's length.
     filled: u64,
+    /// The file's length when it was last synced.
+    filled_synced: u64,
     /// Filling ahead did not work and is left to the batch that needs it.
     fill_refused: bool,
     /// The latest claim about the oldest file that was written here.
@@ -247,11 +252,12 @@ impl Tail {
     }
 
     fn sync(&mut self, committed: u64) -> Result<(), Error> {
-        let Some(current) = &self.current else { return Ok(()) };
+        let Some(current) = &mut self.current else { return Ok(()) };
         let now = self.place.options.now;
         let start = now();
         current.file.sync().map_err(Error::io("sync", &current.name))?;
         self.syncs.push(now().saturating_sub(start));
+        current.filled_synced = current.filled;
         self.synced = committed;
         self.oldest_synced = current.oldest;
         Ok(())
@@ -307,8 +313,18 @@ impl Tail {
         self.row.lock().push(Segment::new(number, HEADER_BYTES as u64));
         let oldest = header.oldest;
         let offset = HEADER_BYTES as u64;
-        self.current =
-            Some(Current { file, name, header, sealer, offset, filled, fill_refused: false, oldest });
+        let filled_synced = filled;
+        self.current = Some(Current {
+            file,
+            name,
+            header,
+            sealer,
+            offset,
+            filled,
+            filled_synced,
+            fill_refused: false,
+            oldest,
+        });
         Ok(())
     }
 
@@ -344,15 +360,16 @@ impl Tail {
     pub(crate) fn idle(&mut self) -> Result<bool, Error> {
         let Some(current) = &mut self.current else { return Ok(false) };
         // The further the file is, the more is about to come.
-        let wanted = (2 * current.offset + FILL_AHEAD_BYTES).min(self.place.options.file_bytes);
-        if current.filled < wanted && !current.fill_refused {
-            let target = wanted.min(current.filled + FILL_BYTES);
+        let wanted = 2 * current.offset + FILL_AHEAD_BYTES;
+        let target = (current.filled + FILL_BYTES).min(self.place.options.file_bytes);
+        if current.filled < target && target <= wanted && !current.fill_refused {
             if current.fill(target).is_err() {
                 // Most likely the disk is full; the batch that needs the room will tell.
                 current.fill_refused = true;
                 return Ok(true);
             }
-            if self.place.options.mode == Mode::Always {
+            let unsynced = current.filled - current.filled_synced;
+            if self.place.options.mode == Mode::Always && unsynced >= FILL_UNSYNCED_BYTES {
                 self.sync(self.committed).inspect_err(|_| self.abandon())?;
             }
             return Ok(true);

@@ -85,6 +85,25 @@ fn a_kick_in_interval_mode_has_written_when_it_returns() {
     }
 }
 
+/// Files were once filled by as little as was written, each time with a sync of its own.
+#[test]
+fn a_record_by_itself_costs_one_write_and_one_sync() {
+    let disk = Lying::new(1);
+    let options = Options { bytes_max: 1 << 30, file_bytes: 64 << 20, ..options(1) };
+    let mut opened = open(disk.disk(), options).unwrap();
+    let owner = Arc::new(Owner::default());
+    opened.writer.run_until_idle(owner.clone());
+    let before = (disk.count(Kind::Write), disk.count(Kind::Sync));
+    for number in 0..5000 {
+        opened.journal.append(1, &[&[7; 200]]).unwrap();
+        opened.writer.run_until_idle(owner.clone());
+        assert_eq!(owner.committed.lock().len(), number + 1);
+    }
+    let (writes, syncs) = (disk.count(Kind::Write) - before.0, disk.count(Kind::Sync) - before.1);
+    assert!((5000..5050).contains(&writes), "{writes} writes");
+    assert!((5000..5010).contains(&syncs), "{syncs} syncs");
+}
+
 #[test]
 fn released_files_are_used_again_and_limits_hold() {
     let disk = Lying::new(1);
