@@ -17,9 +17,11 @@ use crate::importing::Path;
 use crate::msgtrace::Tracing;
 use crate::outbound::{Full, Outbound, SHARED_BYTES_MIN};
 use crate::pool::shared_copy;
+use crate::recall::Leads;
 use crate::route::{Receiver, Route, ServiceLeg};
 use crate::service::{Inbound, Service};
 use crate::shared::{Level, Shared};
+use crate::stamp::Stamps;
 use crate::subscription::Subscription;
 use crate::worker::Worker;
 
@@ -107,12 +109,12 @@ impl Run<'_> {
         if subscription.is_closed() {
             return false;
         }
-        let mut taken = false;
-        for span in spans {
+        let mut messages = spans.iter().map(|span| {
             let text = if span.scratch { scratch } else { self.input };
-            taken |= service.receive(&self.inbound(leg, span, text), &mut worker.outbox);
-        }
-        worker.note_service(subscription, service);
+            self.inbound(leg, span, text)
+        });
+        let taken = service.receive_run(&mut messages, &mut worker.outbox);
+        note_service(&mut worker.services, subscription, service);
         taken
     }
 
@@ -452,32 +454,27 @@ impl Worker {
         }
     }
 
-    /// A service was called in this batch.
-    pub(crate) fn note_service(&mut self, subscription: &Arc<Subscription>, service: &Arc<dyn Service>) {
-        let same =
-            |called: &Arc<Subscription>| called.service().is_some_and(|other| Arc::ptr_eq(other, service));
-        if !self.services.iter().any(same) {
-            self.services.push(subscription.clone());
-        }
-    }
-
     /// Delivers one message of the worker's scratch space without a route, if it has no receiver or just one connection
     /// with one subscription; false, and nothing is done, when it is not as simple as that.
-    pub(crate) fn deliver_once(&mut self, account: &Account, subject: &[u8], span: &Span) -> bool {
-        let mut matches = std::mem::take(&mut self.matches);
-        account.interest.collect(subject, &mut matches);
-        let simple = match (&matches.plain[..], &matches.queued[..]) {
-            _ if account.imports_services() => false,
-            ([], []) => true,
-            ([only], []) if only.is_plain() && only.max() == 0 && only.may_receive(subject) => {
-                self.append_once(only, subject, span)
-            }
-            _ => false,
+    pub(crate) fn deliver_once(
+        &mut self,
+        stamps: &Stamps,
+        account: &Account,
+        subject: &[u8],
+        span: &Span,
+    ) -> bool {
+        if account.imports_services() {
+            return false;
+        }
+        let only = match self.recall.find(stamps, account, subject) {
+            Leads::Nowhere => return true,
+            Leads::To(only) => only.clone(),
+            Leads::Elsewhere => return false,
         };
-        matches.plain.clear();
-        matches.queued.clear();
-        self.matches = matches;
-        simple
+        only.is_plain()
+            && only.max() == 0
+            && only.may_receive(subject)
+            && self.append_once(&only, subject, span)
     }
 
     fn append_once(&mut self, subscription: &Arc<Subscription>, subject: &[u8], span: &Span) -> bool {
@@ -519,6 +516,18 @@ pub(crate) fn begin_line(line: &mut Vec<u8>, headers: bool, subject: &[u8], sid:
     for part in [subject, sid] {
         line.extend_from_slice(part);
         line.push(b' ');
+    }
+}
+
+/// A service was called in this batch.
+pub(crate) fn note_service(
+    called: &mut Vec<Arc<Subscription>>,
+    subscription: &Arc<Subscription>,
+    service: &Arc<dyn Service>,
+) {
+    let same = |called: &Arc<Subscription>| called.service().is_some_and(|other| Arc::ptr_eq(other, service));
+    if !called.iter().any(same) {
+        called.push(subscription.clone());
     }
 }
 

@@ -252,7 +252,7 @@ impl Answer<'_> {
 
     fn deliver_in(&self, worker: &mut Worker, account: &Arc<Account>, subject: &[u8], span: &Span) -> bool {
         let before = worker.batch.out_messages;
-        if worker.deliver_once(account, subject, span) {
+        if worker.deliver_once(&self.shared.stamps, account, subject, span) {
             return worker.batch.out_messages > before;
         }
         // Such a subject is used once: its route is not worth remembering.

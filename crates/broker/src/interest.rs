@@ -236,16 +236,43 @@ impl Interest {
 
     /// Adds every subscription that matches `subject` to `matches`.
     pub fn collect(&self, subject: &[u8], matches: &mut Matches) {
+        self.collect_literals(subject, matches);
+        self.collect_wildcards(subject, matches);
+    }
+
+    /// Adds the subscriptions to exactly this subject; whether there are some.
+    pub(crate) fn collect_literals(&self, subject: &[u8], matches: &mut Matches) -> bool {
         self.searches.fetch_add(1, Ordering::Relaxed);
-        let hash = self.hasher.hash_one(subject);
-        match self.literals[shard(hash)].read().find(hash, |members| members.subject() == subject) {
+        self.find_literal(subject, |members| match members {
             Some(Members::One(one)) => matches.push(one),
             Some(Members::Many(many)) => many.iter().for_each(|subscription| matches.push(subscription)),
             None => {}
-        }
+        })
+    }
+
+    /// Whether there is a subscription to exactly this subject.
+    pub(crate) fn has_literal(&self, subject: &[u8]) -> bool {
+        self.find_literal(subject, |_| {})
+    }
+
+    fn find_literal(&self, subject: &[u8], look: impl FnOnce(Option<&Members>)) -> bool {
+        let hash = self.hasher.hash_one(subject);
+        let table = self.literals[shard(hash)].read();
+        let members = table.find(hash, |members| members.subject() == subject);
+        look(members);
+        members.is_some()
+    }
+
+    /// Adds the subscriptions that match by wildcards. Returns how many of the subject's tokens it takes to tell: others
+    /// that begin with the same ones and have as many tokens, none of them empty, have the same subscriptions.
+    pub(crate) fn collect_wildcards(&self, subject: &[u8], matches: &mut Matches) -> usize {
         // A subject with an empty token (`a.`, `a..b`) reaches nobody, not even `>`.
-        if self.wildcard_count.load(Ordering::Relaxed) > 0 && tokens(subject).all(|token| !token.is_empty()) {
-            self.wildcards.read().collect(tokens(subject), matches);
+        if tokens(subject).any(<[u8]>::is_empty) {
+            return usize::MAX;
+        }
+        match self.wildcard_count.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.wildcards.read().collect(tokens(subject), matches),
         }
     }
 
@@ -304,6 +331,12 @@ impl Members {
 }
 
 impl Matches {
+    /// Forgets them.
+    pub(crate) fn clear(&mut self) {
+        self.plain.clear();
+        self.queued.clear();
+    }
+
     pub(crate) fn push(&mut self, subscription: &Arc<Subscription>) {
         if subscription.queue().is_some() {
             self.queued.push(subscription.clone());

@@ -27,6 +27,7 @@ pub mod links;
 pub mod msgtrace;
 pub mod outbound;
 pub mod pool;
+pub mod recall;
 pub mod responses;
 pub mod route;
 pub mod service;

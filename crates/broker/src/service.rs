@@ -12,6 +12,7 @@ use crate::connection::Connection;
 use crate::delivery::{Run, Span, begin_line};
 use crate::importing::{Answer, compose, push_number};
 use crate::msgtrace::TracedStream;
+use crate::recall::Leads;
 use crate::route::Naming;
 use crate::shared::Shared;
 use crate::subscription::Subscription;
@@ -39,6 +40,16 @@ pub trait Service: Send + Sync {
     /// Takes one message. Called on the publisher's thread: it must neither block nor take long. False when the message
     /// concerns nothing that the service has: a requester is then told that there are no responders.
     fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox) -> bool;
+
+    /// Takes several messages of one publisher on one subject, in order, as [`Service::receive`] does each. False when none
+    /// concerns the service.
+    fn receive_run(
+        &self,
+        messages: &mut dyn ExactSizeIterator<Item = Inbound<'_>>,
+        outbox: &mut Outbox,
+    ) -> bool {
+        messages.fold(false, |taken, message| self.receive(&message, outbox) | taken)
+    }
 
     /// What it makes of a message that is traced, before it receives it, if it does.
     fn traced(&self, _message: &Inbound<'_>) -> Option<TracedStream> {
@@ -266,21 +277,17 @@ impl Worker {
         let mut items = std::mem::take(&mut self.outbox.items);
         let mut text = std::mem::take(&mut self.outbox.text);
         let mut senders = std::mem::take(&mut self.outbox.senders);
-        for run in items.chunk_by(|one, other| one.leads_where(other, &text)) {
-            let Some(sender) = run.first().and_then(|item| senders.get(item.sender)) else { continue };
-            let before = (self.batch.out_messages, self.batch.out_bytes);
-            if !self.deliver_shown(shared, sender, run, &text) {
-                for item in run {
-                    self.publish_item(shared, sender, item, &text, now_ns);
-                }
-            }
-            let (messages, bytes) = (self.batch.out_messages - before.0, self.batch.out_bytes - before.1);
-            (self.batch.out_messages, self.batch.out_bytes) = before;
+        let kept = (self.batch.out_messages, self.batch.out_bytes);
+        for group in items.chunk_by(|one, other| one.sender == other.sender) {
+            let Some(sender) = group.first().and_then(|item| senders.get(item.sender)) else { continue };
+            (self.batch.out_messages, self.batch.out_bytes) = (0, 0);
+            self.publish_group(shared, sender, group, &text, now_ns);
             for traffic in [&shared.traffic, &sender.account.traffic] {
-                traffic.out_messages.add(messages);
-                traffic.out_bytes.add(bytes);
+                traffic.out_messages.add(self.batch.out_messages);
+                traffic.out_bytes.add(self.batch.out_bytes);
             }
         }
+        (self.batch.out_messages, self.batch.out_bytes) = kept;
         items.clear();
         senders.clear();
         text.clear();
@@ -288,6 +295,69 @@ impl Worker {
         if self.outbox.is_empty() {
             (self.outbox.items, self.outbox.text, self.outbox.senders) = (items, text, senders);
         }
+    }
+
+    /// Publishes messages of one sender.
+    fn publish_group(
+        &mut self,
+        shared: &Shared,
+        sender: &Sender,
+        mut items: &[Item],
+        text: &[u8],
+        now_ns: u64,
+    ) {
+        while let Some(first) = items.first() {
+            let done = match self.deliver_replies(shared, sender, items, text) {
+                0 => {
+                    let others = items.iter().take_while(|item| item.leads_where(first, text)).count().max(1);
+                    let (run, _) = items.split_at(others);
+                    if !self.deliver_shown(shared, sender, run, text) {
+                        run.iter().for_each(|item| self.publish_item(shared, sender, item, text, now_ns));
+                    }
+                    others
+                }
+                replies => replies,
+            };
+            items = &items[done..];
+        }
+    }
+
+    /// Delivers as many messages from the first on as are replies that lead nowhere or all to one subscription: its
+    /// connection is locked once. Returns how many; none when it is not as simple as that.
+    fn deliver_replies(&mut self, shared: &Shared, sender: &Sender, items: &[Item], text: &[u8]) -> usize {
+        let is_reply = |item: &Item| {
+            item.route_bytes == 0 && item.reply_bytes == 0 && !Answer::is_one(item.subject(text))
+        };
+        let account = &sender.account;
+        let Some(first) = items.first().filter(|item| is_reply(item)) else { return 0 };
+        if shared.is_tracing() || account.imports_services() {
+            return 0;
+        }
+        let subscription = match self.recall.find(&shared.stamps, account, first.subject(text)) {
+            Leads::Nowhere => return 1,
+            Leads::To(only) if only.is_plain() && only.max() == 0 => only.clone(),
+            Leads::To(_) | Leads::Elsewhere => return 0,
+        };
+        let connection = subscription.connection();
+        let headers = connection.headers();
+        let takes = |item: &&Item| {
+            (item.header_bytes == 0 || headers) && subscription.may_receive(item.subject(text))
+        };
+        if !takes(&first) {
+            return 0;
+        }
+        let mut leads_there =
+            |item: &&Item| match self.recall.find(&shared.stamps, account, item.subject(text)) {
+                Leads::To(only) => Arc::ptr_eq(only, &subscription),
+                Leads::Nowhere | Leads::Elsewhere => false,
+            };
+        let others = items
+            .iter()
+            .skip(1)
+            .take_while(|item| is_reply(item) && takes(item) && leads_there(item))
+            .count();
+        self.append_run(&subscription, &items[..=others], text);
+        others + 1
     }
 
     /// Delivers messages of one route, under their own subjects, to the only subscription it leads to: its connection is
@@ -306,9 +376,16 @@ impl Worker {
         if subscription.max() > 0 || connection.tracks_responses() || !run.iter().all(is_plain) {
             return false;
         }
+        self.append_run(subscription, run, text);
+        true
+    }
+
+    /// Appends messages under their own subjects for one subscription, under one lock of its connection.
+    fn append_run(&mut self, subscription: &Subscription, run: &[Item], text: &[u8]) {
+        let connection = subscription.connection();
         let mut outbound = connection.outbound().lock();
         if outbound.closed || subscription.is_closed() {
-            return true;
+            return;
         }
         let before = (outbound.messages, outbound.message_bytes, outbound.pending_bytes());
         let mut full = false;
@@ -328,26 +405,18 @@ impl Worker {
         self.batch.appended_bytes += outbound.pending_bytes() - before.2;
         let behind = outbound.is_stalling() || outbound.pending_bytes() > AHEAD_BYTES_MAX;
         self.after_append(connection, outbound, behind, copies > 0, full);
-        true
     }
 
     fn publish_item(&mut self, shared: &Shared, sender: &Sender, item: &Item, text: &[u8], now_ns: u64) {
         let (route, subject, reply) = (item.route(text), item.subject(text), item.reply(text));
         let (headers, payload) = item.content(text).split_at(item.header_bytes);
-        let start = self.scratch.len();
         self.scratch.extend_from_slice(reply);
         let span = compose(&mut self.scratch, reply.len(), headers, payload);
-        // Replies have a subject of their own each: no route to them is worth remembering.
-        let once = route.is_empty() && reply.is_empty() && !shared.is_tracing();
         if Answer::is_one(subject) {
             let Sender { account, publisher } = sender;
             Answer { shared, account, subject, publisher, now_ns }.deliver(self, &span);
         }
-        if once && self.deliver_once(&sender.account, subject, &span) {
-            self.scratch.truncate(start);
-        } else {
-            self.deliver_routed(shared, sender, route, subject, span, now_ns);
-        }
+        self.deliver_routed(shared, sender, route, subject, span, now_ns);
     }
 
     fn deliver_routed(

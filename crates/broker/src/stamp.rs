@@ -28,6 +28,18 @@ pub struct Stamps {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp([(u32, u64); 4]);
 
+/// The same without that of the exact subject: it holds for the wildcards that match any subject with the same first two
+/// tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WideStamp([(u32, u64); 3]);
+
+/// A subject's first two tokens, or what it has of them.
+pub(crate) fn first_two(subject: &[u8]) -> &[u8] {
+    let mut parts = tokens(subject);
+    let first = parts.next().unwrap_or_default();
+    &subject[..first.len() + parts.next().map_or(0, |second| 1 + second.len())]
+}
+
 impl Stamps {
     /// New counters. The seed keeps outsiders from choosing collisions.
     pub fn new(seed: u64) -> Self {
@@ -37,22 +49,42 @@ impl Stamps {
 
     /// The stamp for a route of `subject`. To be read *before* the interest is searched.
     pub fn read(&self, account: u32, subject: &[u8]) -> Stamp {
-        let mut parts = tokens(subject);
-        let first = parts.next().unwrap_or_default();
-        let two = first.len() + parts.next().map_or(0, |second| 1 + second.len());
+        let exact = self.value(self.slot(account, Level::Exact, subject));
+        let [two, one, all] = self.read_wide(account, subject).0;
+        Stamp([exact, two, one, all])
+    }
+
+    /// The stamp for the wildcards that match subjects with the first two tokens of this one. To be read *before* the
+    /// interest is searched.
+    pub(crate) fn read_wide(&self, account: u32, subject: &[u8]) -> WideStamp {
+        let first = tokens(subject).next().unwrap_or_default();
         let slots = [
-            self.slot(account, Level::Exact, subject),
-            self.slot(account, Level::Two, &subject[..two]),
+            self.slot(account, Level::Two, first_two(subject)),
             self.slot(account, Level::One, first),
             self.slot(account, Level::All, b""),
         ];
-        Stamp(slots.map(|slot| (slot as u32, self.counters[slot].load(Ordering::Acquire))))
+        WideStamp(slots.map(|slot| self.value(slot)))
+    }
+
+    fn value(&self, slot: usize) -> (u32, u64) {
+        (slot as u32, self.counters[slot].load(Ordering::Acquire))
     }
 
     /// Whether no subscription that could match has come or gone since the stamp was read.
     #[inline]
     pub fn is_current(&self, stamp: &Stamp) -> bool {
-        stamp.0.iter().all(|(slot, value)| {
+        self.are_current(&stamp.0)
+    }
+
+    /// Whether no subscription with wildcards that could match has come or gone since the stamp was read.
+    #[inline]
+    pub(crate) fn is_wide_current(&self, stamp: &WideStamp) -> bool {
+        self.are_current(&stamp.0)
+    }
+
+    #[inline]
+    fn are_current(&self, values: &[(u32, u64)]) -> bool {
+        values.iter().all(|(slot, value)| {
             self.counters.get(*slot as usize).is_some_and(|counter| counter.load(Ordering::Acquire) == *value)
         })
     }

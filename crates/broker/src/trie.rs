@@ -83,24 +83,27 @@ impl Node {
         }
     }
 
-    /// Adds every subscription whose filter matches the tokens. The depth of the recursion is the number of tokens
-    /// of the deepest filter, which a control line bounds.
+    /// Adds every subscription whose filter matches the tokens. Returns how many of them, counted from this level's, it
+    /// takes to tell: subjects that have the same ones, and as many in all, have the same subscriptions. The depth of the
+    /// recursion is the number of tokens of the deepest filter, which a control line bounds.
     pub(crate) fn collect<'a>(
         &self,
         mut subject: impl Iterator<Item = &'a [u8]> + Clone,
         matches: &mut Matches,
-    ) {
+    ) -> usize {
         let Some(token) = subject.next() else {
             self.here.iter().for_each(|subscription| matches.push(subscription));
-            return;
+            return 0;
         };
         self.tail.iter().for_each(|subscription| matches.push(subscription));
+        let mut telling = usize::from(!self.literal.is_empty());
         if let Some(child) = &self.any {
-            child.collect(subject.clone(), matches);
+            telling = telling.max(behind(child.collect(subject.clone(), matches)));
         }
         if let Some(child) = self.literal.get(token) {
-            child.collect(subject, matches);
+            telling = telling.max(behind(child.collect(subject, matches)));
         }
+        telling
     }
 
     pub(crate) fn for_each(&self, visit: &mut dyn FnMut(&Arc<Subscription>)) {
@@ -112,6 +115,11 @@ impl Node {
     fn is_empty(&self) -> bool {
         self.literal.is_empty() && self.any.is_none() && self.here.is_empty() && self.tail.is_empty()
     }
+}
+
+/// How many tokens tell where the level below needs so many.
+fn behind(telling: usize) -> usize {
+    if telling > 0 { telling + 1 } else { 0 }
 }
 
 /// Adds a subscription to a list that is in no particular order.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::connection::{Connection, Flushed};
-use crate::interest::Matches;
 use crate::msgtrace::Trace;
 use crate::outbound::Writing;
+use crate::recall::Recall;
 use crate::route::{Route, RouteCache};
 use crate::service::Outbox;
 use crate::subscription::Subscription;
@@ -37,8 +37,8 @@ pub struct Worker {
     pub(crate) outbox: Outbox,
     /// The message that is being delivered tells what becomes of it.
     pub(crate) msgtrace: Option<Box<Trace>>,
-    /// The answer to a search of the interest that is not remembered.
-    pub(crate) matches: Matches,
+    /// Whom subjects lead to that are used once.
+    pub(crate) recall: Recall,
     /// The start of a line that no route has ready.
     pub(crate) line: Vec<u8>,
     writing: Writing,
@@ -74,7 +74,7 @@ impl Worker {
             services: Vec::new(),
             outbox: Outbox::default(),
             msgtrace: None,
-            matches: Matches::default(),
+            recall: Recall::new(seed),
             line: Vec::new(),
             writing: Writing::default(),
             random: seed | 1,
@@ -135,6 +135,7 @@ impl Worker {
     /// Forgets cached routes.
     pub fn clear_routes(&mut self) {
         self.routes.clear();
+        self.recall.clear();
     }
 
     /// Where writers keep the pieces they hold.

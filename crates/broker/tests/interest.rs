@@ -11,6 +11,7 @@ use sonata_broker::account::{Account, Accounts};
 use sonata_broker::connection::{Connection, Port};
 use sonata_broker::interest::Matches;
 use sonata_broker::pool::BufferPool;
+use sonata_broker::recall::{Leads, Recall};
 use sonata_broker::route::{Naming, RouteCache};
 use sonata_broker::stamp::Stamps;
 use sonata_broker::subscription::Subscription;
@@ -83,8 +84,32 @@ fn searched(account: &Account, subject: &str) -> BTreeSet<Vec<u8>> {
     sids
 }
 
+/// The sid of the only subscription that matches, if it is in no queue group; `Some(None)` when none matches, and `None`
+/// when it is not as simple as that.
+fn simple(live: &[Arc<Subscription>], subject: &str) -> Option<Option<Vec<u8>>> {
+    let found: Vec<_> = live.iter().filter(|one| matches(one.subject(), subject.as_bytes())).collect();
+    match &found[..] {
+        [] => Some(None),
+        [only] if only.queue().is_none() => Some(Some(only.sid().to_vec())),
+        _ => None,
+    }
+}
+
+fn recalled(
+    recall: &mut Recall,
+    stamps: &Stamps,
+    account: &Account,
+    subject: &str,
+) -> Option<Option<Vec<u8>>> {
+    match recall.find(stamps, account, subject.as_bytes()) {
+        Leads::Nowhere => Some(None),
+        Leads::To(only) => Some(Some(only.sid().to_vec())),
+        Leads::Elsewhere => None,
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn a_publish_finds_exactly_who_matches(steps in prop::collection::vec(step(), 1..60)) {
@@ -92,6 +117,7 @@ proptest! {
         let (account, other) = (accounts.find_or_create("one", 0), accounts.find_or_create("two", 0));
         let stamps = Stamps::new(3);
         let mut cache = RouteCache::new(3);
+        let mut recall = Recall::new(3);
         let connections = [connection(1), connection(2), connection(3)];
         let mut live: Vec<Arc<Subscription>> = Vec::new();
         for (number, step) in steps.into_iter().enumerate() {
@@ -119,6 +145,10 @@ proptest! {
                 Step::Publish(subject) => {
                     let expected = expected(&live, &subject);
                     prop_assert_eq!(searched(&account, &subject), expected.clone());
+                    for _ in 0..2 {
+                        prop_assert_eq!(recalled(&mut recall, &stamps, &account, &subject), simple(&live, &subject));
+                        prop_assert_eq!(recalled(&mut recall, &stamps, &other, &subject), Some(None));
+                    }
                     let (route, _) = cache.find(&stamps, &account, subject.as_bytes(), Naming::Mapped);
                     prop_assert_eq!(route.receivers(), expected.len());
                     let (again, cached) = cache.find(&stamps, &account, subject.as_bytes(), Naming::Mapped);
@@ -137,6 +167,41 @@ proptest! {
         }
         prop_assert_eq!(account.interest.counts().literals + account.interest.counts().wildcards, 0);
     }
+}
+
+/// One wildcard has the replies of a client: of two, one listener to a whole name among them is found all the same.
+#[test]
+fn who_listens_to_a_reply_by_its_whole_name_has_it_too() {
+    let accounts = Accounts::new(3);
+    let (account, stamps, mut recall) = (accounts.find_or_create("one", 0), Stamps::new(3), Recall::new(3));
+    let connection = connection(1);
+    let subscribe = |filter: &str, sid: &str| {
+        account.interest.insert(Arc::new(Subscription::new(
+            connection.clone(),
+            filter.as_bytes(),
+            None,
+            sid.as_bytes(),
+            None,
+        )));
+        stamps.touch(account.id(), filter.as_bytes());
+    };
+    subscribe("_INBOX.a.7", "1");
+    subscribe("_INBOX.a.*", "2");
+    subscribe("_INBOX.b.*", "3");
+    let mut find = |subject| recalled(&mut recall, &stamps, &account, subject);
+    for _ in 0..2 {
+        assert_eq!(find("_INBOX.a.6"), Some(Some(b"2".to_vec())));
+        assert_eq!(find("_INBOX.a.7"), None);
+        assert_eq!(find("_INBOX.a.8"), Some(Some(b"2".to_vec())));
+        assert_eq!(find("_INBOX.a."), Some(None));
+        assert_eq!(find("_INBOX.a.8.9"), Some(None));
+        assert_eq!(find("_INBOX.b.8"), Some(Some(b"3".to_vec())));
+        assert_eq!(find("_INBOX.c.8"), Some(None));
+    }
+    // Told apart by the last token from now on.
+    subscribe("*.a.9", "4");
+    assert_eq!(find("_INBOX.a.8"), Some(Some(b"2".to_vec())));
+    assert_eq!(find("_INBOX.a.9"), None);
 }
 
 /// The original delivers `a.` and `a..b` to nobody, and clients count on it.

@@ -11,9 +11,10 @@ use sonata_subject::is_literal;
 
 use super::{Client, Hot};
 use crate::account::Account;
-use crate::delivery::Span;
+use crate::delivery::{Span, note_service};
 use crate::importing::Answer;
 use crate::msgtrace::{self, Asked, Event, Publication, Trace};
+use crate::recall::Leads;
 use crate::route::{Naming, Route};
 use crate::service::Inbound;
 use crate::shared::Level;
@@ -128,31 +129,23 @@ impl Client {
         if !is_used_once || account.imports_services() || self.shared.is_tracing() {
             return None;
         }
-        let mut matches = std::mem::take(&mut worker.matches);
-        account.interest.collect(publish.subject, &mut matches);
-        let known = match (&matches.plain[..], &matches.queued[..]) {
-            ([only], []) if !only.is_closed() => only.service().map(|service| {
-                let (headers, payload) = publish.message.split_at(publish.header_bytes);
-                let message = Inbound {
-                    subscription: only,
-                    account,
-                    subject: publish.subject,
-                    reply: publish.reply,
-                    headers,
-                    payload,
-                    publisher: &self.connection,
-                    now_ns: self.now_ns,
-                };
-                let known = service.receive(&message, &mut worker.outbox);
-                worker.note_service(only, service);
-                known
-            }),
-            _ => None,
+        let leads = worker.recall.find(&self.shared.stamps, account, publish.subject);
+        let Leads::To(only) = leads else { return None };
+        let service = only.service().filter(|_| !only.is_closed())?;
+        let (headers, payload) = publish.message.split_at(publish.header_bytes);
+        let message = Inbound {
+            subscription: only,
+            account,
+            subject: publish.subject,
+            reply: publish.reply,
+            headers,
+            payload,
+            publisher: &self.connection,
+            now_ns: self.now_ns,
         };
-        matches.plain.clear();
-        matches.queued.clear();
-        worker.matches = matches;
-        known
+        let known = service.receive(&message, &mut worker.outbox);
+        note_service(&mut worker.services, only, service);
+        Some(known)
     }
 
     /// What the headers of a message ask for.
