@@ -43,11 +43,7 @@ pub trait Service: Send + Sync {
 
     /// Takes several messages of one publisher on one subject, in order, as [`Service::receive`] does each. False when none
     /// concerns the service.
-    fn receive_run(
-        &self,
-        messages: &mut dyn ExactSizeIterator<Item = Inbound<'_>>,
-        outbox: &mut Outbox,
-    ) -> bool {
+    fn receive_run(&self, messages: &mut dyn Iterator<Item = Inbound<'_>>, outbox: &mut Outbox) -> bool {
         messages.fold(false, |taken, message| self.receive(&message, outbox) | taken)
     }
 

@@ -2,7 +2,7 @@
 
 use super::counter::Count;
 use super::decimal::Decimal;
-use super::{After, Commit, Extra, Machine, fast_batch, in_flight, staged};
+use super::{After, Commit, Extra, Machine, Reply, fast_batch, in_flight, staged};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::config::{Discard, Retention, Storage};
 use crate::header::{self, name};
@@ -135,12 +135,10 @@ impl Machine {
             Ok(()) | Err(Refusal::Silence) => {}
             Err(Refusal::Error(error)) => self.refuse_publish(reply, &error, out),
             Err(Refusal::Duplicate(sequence, extra)) => {
-                let after = After::Duplicate { reply: reply.into(), sequence, extra };
+                let after = After::Duplicate { reply: Reply::from_slice(reply), sequence, extra };
                 // One that is still on its way is acknowledged with the first.
                 match self.in_flight.last_position() {
-                    Some(position) => {
-                        self.in_flight.push(in_flight::Waiting { position, after, message: None });
-                    }
+                    Some(position) => self.in_flight.push(position, after, None),
                     None => self.finish(after, &super::apply::Outcome::default(), now, out),
                 }
             }
@@ -159,7 +157,7 @@ impl Machine {
         let terms = self.judge_one(incoming, subject, now)?;
         let value = terms.count.as_ref().map(|count| count.value.to_string().into());
         let extra = value.map_or(Extra::None, Extra::Value);
-        let after = After::Published { reply: reply.into(), extra };
+        let after = After::Published { reply: Reply::from_slice(reply), extra };
         let (headers, payload) = (incoming.headers, incoming.payload);
         Ok(self.put(Admission { subject, headers, payload, terms }, after, now, out)?)
     }
@@ -214,8 +212,7 @@ impl Machine {
         let flags = terms.flags;
         let publish = record::Publish { flags, sequence, timestamp: now, subject, headers, payload };
         let (is_schedule, replaces) = (terms.is_schedule, terms.replaces);
-        let shared = self.in_flight.share(subject);
-        let message = in_flight::Message { subject: shared, id, sequence, bytes, is_schedule, replaces };
+        let message = in_flight::Message { subject, id, sequence, bytes, is_schedule, replaces };
         self.assigned = sequence;
         if let Err(error) = self.commit(&Record::Publish(publish), Some(message), after, now, out) {
             self.assigned = sequence - 1;

@@ -48,11 +48,11 @@ impl Machine {
             return Ok(());
         }
         let record = Record::decode(bytes)?;
-        let waiting = self.in_flight.take(position);
-        self.apply(&record, position, bytes.len(), waiting.map(|waiting| waiting.after), now, out);
+        let after = self.in_flight.take(position);
+        self.apply(&record, position, bytes.len(), after, now, out);
         // Duplicates wait behind the message they repeat, at its position.
-        while let Some(waiting) = self.in_flight.take(position) {
-            self.finish(waiting.after, &Outcome::default(), now, out);
+        while let Some(after) = self.in_flight.take(position) {
+            self.finish(after, &Outcome::default(), now, out);
         }
         self.answer_feeds(out);
         Ok(())

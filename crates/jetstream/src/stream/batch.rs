@@ -7,7 +7,7 @@
 use super::admit::{Incoming, Refusal, Terms};
 use super::seats::Seat;
 use super::staged::Staged;
-use super::{After, Commit, Extra, Machine, in_flight};
+use super::{After, Commit, Extra, Machine, Reply, in_flight};
 use crate::advisory::{BatchAbandonReason, StreamBatchAbandoned};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::response::API_LEVEL;
@@ -251,7 +251,7 @@ impl Machine {
             .collect();
         let accounting = self.accounting();
         let on_their_way = records.iter().zip(&judged).map(|(record, (_, terms))| in_flight::Message {
-            subject: record.subject.into(),
+            subject: record.subject,
             id: terms.id.clone(),
             sequence: record.sequence,
             bytes: accounting.bytes(record.subject.len(), record.headers.len(), record.payload.len()),
@@ -260,7 +260,7 @@ impl Machine {
         });
         let count = records.len() as u64;
         let id = String::from_utf8_lossy(id).into();
-        let after = After::Published { reply: reply.into(), extra: Extra::Batch { id, count } };
+        let after = After::Published { reply: Reply::from_slice(reply), extra: Extra::Batch { id, count } };
         let mut on_their_way = on_their_way.collect::<Vec<_>>().into_iter();
         let record = Record::Batch(records);
         self.assigned += count;
@@ -274,8 +274,7 @@ impl Machine {
         // All messages of the record wait at its position; the first says what is done for it.
         if let Some(position) = self.in_flight.last_position() {
             for message in on_their_way {
-                let waiting = in_flight::Waiting { position, after: After::Nothing, message: Some(message) };
-                self.in_flight.push(waiting);
+                self.in_flight.push(position, After::Nothing, Some(message));
             }
         }
         let Record::Batch(records) = record else { return Ok(()) };

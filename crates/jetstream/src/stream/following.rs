@@ -12,7 +12,7 @@ use sonata_subject::transform::Transform;
 
 use super::counter::Count;
 use super::feed::Feed;
-use super::{After, Extra, Machine, in_flight};
+use super::{After, Extra, Machine, Reply, in_flight};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::response::SourceInfo;
 use crate::config::{StreamConfig, StreamSource, SubjectTransform};
@@ -461,7 +461,7 @@ impl Machine {
         let replaces = self.replaces(record.subject);
         self.check_limits(record.subject, bytes, replaces)?;
         let message = in_flight::Message {
-            subject: record.subject.into(),
+            subject: record.subject,
             id,
             sequence: record.sequence,
             bytes,
@@ -469,7 +469,7 @@ impl Machine {
             replaces,
         };
         self.assigned = record.sequence;
-        let after = After::Published { reply: Box::default(), extra: Extra::None };
+        let after = After::Published { reply: Reply::default(), extra: Extra::None };
         let logged = self.commit(&Record::Publish(record), Some(message), after, now, out);
         if logged.is_err() {
             self.assigned = before;

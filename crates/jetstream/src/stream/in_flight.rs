@@ -4,26 +4,31 @@
 //! sequence is known. When the log fails they are forgotten together and their publishers are told.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::hash::BuildHasher;
 
-use crate::map::HashMap;
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
 use super::After;
+use crate::map::HashMap;
+
+/// Subjects, ids and places for them that are kept allocated while nothing is on its way.
+const KEPT_MAX: usize = 1024;
 
 /// A record in the log, and what to do when it is committed.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+struct Waiting {
     /// Its position in the log.
-    pub(crate) position: u64,
-    pub(crate) after: After,
+    position: u64,
+    after: After,
     /// Of a message; None for other records.
-    pub(crate) message: Option<Message>,
+    message: Option<Flying>,
 }
 
 /// What of a message on its way matters to those behind it.
 #[derive(Debug)]
-pub(crate) struct Message {
-    pub(crate) subject: Arc<[u8]>,
+pub(crate) struct Message<'a> {
+    pub(crate) subject: &'a [u8],
     pub(crate) id: Option<Box<[u8]>>,
     pub(crate) sequence: u64,
     pub(crate) bytes: u64,
@@ -33,6 +38,25 @@ pub(crate) struct Message {
     pub(crate) replaces: bool,
 }
 
+/// The same, with its subject's place instead of the subject.
+#[derive(Debug)]
+struct Flying {
+    subject: usize,
+    id: Option<Box<[u8]>>,
+    bytes: u64,
+    is_schedule: bool,
+    replaces: bool,
+}
+
+/// A subject that messages on their way have, or one that is to be overwritten.
+#[derive(Debug, Default)]
+struct Subject {
+    name: Vec<u8>,
+    messages: u64,
+    /// Sequence of the last message.
+    last: u64,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
@@ -40,39 +64,94 @@ pub(crate) struct InFlight {
     /// How many more will be stored then.
     messages: u64,
     bytes: u64,
-    /// Number and last sequence by subject.
-    subjects: HashMap<Arc<[u8]>, (u64, u64)>,
+    subjects: Subjects,
     ids: HashMap<Box<[u8]>, u64>,
 }
 
-impl InFlight {
-    pub(crate) fn push(&mut self, waiting: Waiting) {
-        if let Some(message) = &waiting.message {
-            self.messages += u64::from(!message.replaces);
-            self.bytes += message.bytes;
-            match self.subjects.get_mut(&message.subject) {
-                Some((count, last)) => {
-                    *count += 1;
-                    *last = message.sequence;
-                }
-                None => {
-                    self.subjects.insert(message.subject.clone(), (1, message.sequence));
-                }
-            }
-            if let Some(id) = &message.id {
-                self.ids.insert(id.clone(), message.sequence);
-            }
+/// Subjects by name, in places that are used again: most streams have few at a time, or another one with every message.
+#[derive(Debug, Default)]
+struct Subjects {
+    places: Vec<Subject>,
+    free: Vec<usize>,
+    /// Places by name.
+    table: HashTable<usize>,
+    hasher: RandomState,
+}
+
+impl Subjects {
+    fn find(&self, name: &[u8]) -> Option<usize> {
+        if self.table.is_empty() {
+            return None;
         }
-        self.queue.push_back(waiting);
+        self.table.find(self.hasher.hash_one(name), |place| self.places[*place].name == name).copied()
     }
 
-    /// A subject to be kept: most messages on their way have few.
-    pub(crate) fn share(&self, subject: &[u8]) -> Arc<[u8]> {
-        self.subjects.get_key_value(subject).map_or_else(|| subject.into(), |(known, _)| known.clone())
+    /// Notes a message; where its subject is.
+    fn add(&mut self, name: &[u8], sequence: u64) -> usize {
+        let place = self.find(name).unwrap_or_else(|| self.insert(name));
+        let subject = &mut self.places[place];
+        subject.messages += 1;
+        subject.last = sequence;
+        place
     }
 
-    /// The record at `position` is committed. `None` for one that was not appended here: it comes from before a restart.
-    pub(crate) fn take(&mut self, position: u64) -> Option<Waiting> {
+    fn insert(&mut self, name: &[u8]) -> usize {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Subject::default());
+            self.places.len() - 1
+        });
+        self.places[place].name.extend_from_slice(name);
+        let (places, hasher) = (&self.places, &self.hasher);
+        let hash = |place: &usize| hasher.hash_one(&*places[*place].name);
+        self.table.insert_unique(hash(&place), place, hash);
+        place
+    }
+
+    /// A message is not on its way any more.
+    fn remove(&mut self, place: usize) {
+        let subject = &mut self.places[place];
+        subject.messages -= 1;
+        if subject.messages > 0 {
+            return;
+        }
+        if let Ok(entry) =
+            self.table.find_entry(self.hasher.hash_one(&*subject.name), |other| *other == place)
+        {
+            entry.remove();
+        }
+        subject.name.clear();
+        self.free.push(place);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Subject> {
+        self.places.iter().filter(|subject| subject.messages > 0)
+    }
+
+    /// Gives back what a burst has taken. There is no subject.
+    fn shrink(&mut self) {
+        if self.places.len() > KEPT_MAX {
+            *self = Self::default();
+        }
+    }
+}
+
+impl InFlight {
+    pub(crate) fn push(&mut self, position: u64, after: After, message: Option<Message<'_>>) {
+        let message = message.map(|message| {
+            let Message { subject, id, sequence, bytes, is_schedule, replaces } = message;
+            self.messages += u64::from(!replaces);
+            self.bytes += bytes;
+            if let Some(id) = &id {
+                self.ids.insert(id.clone(), sequence);
+            }
+            Flying { subject: self.subjects.add(subject, sequence), id, bytes, is_schedule, replaces }
+        });
+        self.queue.push_back(Waiting { position, after, message });
+    }
+
+    /// The record at `position` is committed: what to do for it. `None` for one that was not appended here: it comes from
+    /// before a restart.
+    pub(crate) fn take(&mut self, position: u64) -> Option<After> {
         if self.queue.front().is_none_or(|waiting| waiting.position != position) {
             return None;
         }
@@ -80,26 +159,21 @@ impl InFlight {
         if let Some(message) = &waiting.message {
             self.messages -= u64::from(!message.replaces);
             self.bytes -= message.bytes;
-            if let Some((count, _)) = self.subjects.get_mut(&message.subject) {
-                *count -= 1;
-                if *count == 0 {
-                    self.subjects.remove(&message.subject);
-                }
-            }
+            self.subjects.remove(message.subject);
             if let Some(id) = &message.id {
                 self.ids.remove(id);
             }
         }
         if self.queue.is_empty() {
-            self.subjects.shrink_to(1024);
-            self.ids.shrink_to(1024);
+            self.subjects.shrink();
+            self.ids.shrink_to(KEPT_MAX);
         }
-        Some(waiting)
+        Some(waiting.after)
     }
 
-    /// Forgets everything, in order.
-    pub(crate) fn drain(&mut self) -> VecDeque<Waiting> {
-        std::mem::take(self).queue
+    /// Forgets everything; what was to be done, in order.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = After> + use<> {
+        std::mem::take(self).queue.into_iter().map(|waiting| waiting.after)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -132,19 +206,74 @@ impl InFlight {
 
     /// Number and last sequence of the messages on a subject.
     pub(crate) fn subject(&self, subject: &[u8]) -> Option<(u64, u64)> {
-        if self.subjects.is_empty() { None } else { self.subjects.get(subject).copied() }
+        let subject = &self.subjects.places[self.subjects.find(subject)?];
+        Some((subject.messages, subject.last))
     }
 
     /// Whether the last message on a subject is a schedule; `None` when none is on its way.
     pub(crate) fn is_schedule(&self, subject: &[u8]) -> Option<bool> {
-        self.subject(subject)?;
+        let subject = self.subjects.find(subject)?;
         let mut messages = self.queue.iter().rev().filter_map(|waiting| waiting.message.as_ref());
-        messages.find(|message| *message.subject == *subject).map(|message| message.is_schedule)
+        messages.find(|message| message.subject == subject).map(|message| message.is_schedule)
     }
 
     /// The last sequence of a subject that matches.
     pub(crate) fn last_matching(&self, filter: &[u8]) -> Option<u64> {
-        let hits = self.subjects.iter().filter(|(subject, _)| sonata_subject::matches(filter, subject));
-        hits.map(|(_, (_, last))| *last).max()
+        let hits = self.subjects.iter().filter(|subject| sonata_subject::matches(filter, &subject.name));
+        hits.map(|subject| subject.last).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Places of subjects are used again; what is said of a subject is what a look at all messages says.
+        #[test]
+        fn what_is_on_its_way_is_known(steps in prop::collection::vec(prop::option::of(0_u8..5), 1..200)) {
+            let mut in_flight = InFlight::default();
+            let mut naive: VecDeque<(u64, Vec<u8>)> = VecDeque::new();
+            for (at, step) in (1..).zip(steps) {
+                match step {
+                    Some(subject) => {
+                        let subject = format!("s.{subject}").into_bytes();
+                        let message = Message {
+                            subject: &subject,
+                            id: Some(at.to_string().into_bytes().into()),
+                            sequence: at,
+                            bytes: at,
+                            is_schedule: at % 2 == 0,
+                            replaces: at % 3 == 0,
+                        };
+                        in_flight.push(at, After::Nothing, Some(message));
+                        naive.push_back((at, subject));
+                    }
+                    None => {
+                        let position = naive.pop_front().map_or(0, |(position, _)| position);
+                        prop_assert_eq!(in_flight.take(position).is_some(), position > 0);
+                        prop_assert_eq!(in_flight.find_id(position.to_string().as_bytes()), None);
+                    }
+                }
+                for subject in (0..5).map(|subject| format!("s.{subject}").into_bytes()) {
+                    let messages = naive.iter().filter(|(_, other)| *other == subject);
+                    let last = messages.clone().map(|(sequence, _)| *sequence).last();
+                    let count = messages.count() as u64;
+                    prop_assert_eq!(in_flight.subject(&subject), last.map(|last| (count, last)));
+                    prop_assert_eq!(in_flight.is_schedule(&subject), last.map(|last| last % 2 == 0));
+                }
+                let last = naive.back().map(|(sequence, _)| *sequence);
+                prop_assert_eq!(in_flight.last_position(), last);
+                prop_assert_eq!(in_flight.last_matching(b"s.*"), last);
+                prop_assert_eq!(in_flight.last_id(), last.map(|last| last.to_string().into_bytes()).as_deref());
+                prop_assert_eq!(in_flight.bytes(), naive.iter().map(|(sequence, _)| *sequence).sum::<u64>());
+                let more = naive.iter().filter(|(sequence, _)| sequence % 3 != 0).count() as u64;
+                prop_assert_eq!(in_flight.messages(), more);
+            }
+            prop_assert_eq!(in_flight.drain().count(), naive.len());
+            prop_assert!(in_flight.is_empty());
+        }
     }
 }

@@ -43,8 +43,12 @@ fn after(time: i64, age: i64) -> i64 {
 impl Machine {
     /// Removes the oldest messages until no limit is exceeded. Part of applying a record: the same on every replica.
     pub(super) fn enforce_limits(&mut self, limit: Limit<'_>, now: i64, out: &mut dyn Publish) {
-        let config = self.config.clone();
+        let config = &self.config;
         let per_subject = config.max_msgs_per_subject;
+        if per_subject <= 0 && config.max_msgs <= 0 && config.max_bytes <= 0 {
+            return;
+        }
+        let config = config.clone();
         if per_subject > 0 {
             match limit {
                 Limit::Stored(subject) => self.enforce_per_subject(subject, per_subject as u64, now, out),
@@ -207,7 +211,7 @@ impl Machine {
         });
         let bytes = self.accounting().bytes(subject.len(), headers.len(), 0);
         let message = super::in_flight::Message {
-            subject: subject.into(),
+            subject,
             id: None,
             sequence,
             bytes,

@@ -21,9 +21,11 @@ impl Committed for Commits {
         let run_max = batch.count().div_ceil(2).clamp(RUN_MIN, RUN_MAX);
         jetstream.with_worker(|worker| {
             let mut records = batch.records().peekable();
+            let mut run = Vec::with_capacity(run_max);
             while let Some(first) = records.next() {
                 let lane = first.lane;
-                let mut run = vec![first];
+                run.clear();
+                run.push(first);
                 while let Some(next) = records.next_if(|record| record.lane == lane && run.len() < run_max) {
                     run.push(next);
                 }

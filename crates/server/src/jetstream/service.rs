@@ -49,27 +49,41 @@ impl StreamService {
     }
 }
 
+/// Messages that are taken under one lock of their stream, so that the journal's writer is not kept out for long.
+const RUN_MAX: usize = 32;
+
+/// A message as its stream sees it.
+fn incoming<'a>(message: &'a Inbound<'_>) -> Incoming<'a> {
+    Incoming {
+        subject: message.subject,
+        reply: message.reply.unwrap_or_default(),
+        headers: message.headers,
+        payload: message.payload,
+    }
+}
+
 impl Service for StreamService {
     fn receive(&self, message: &Inbound<'_>, outbox: &mut Outbox) -> bool {
-        let incoming = Incoming {
-            subject: message.subject,
-            reply: message.reply.unwrap_or_default(),
-            headers: message.headers,
-            payload: message.payload,
-        };
-        self.take(message.now_ns, outbox, |machine, now, post| machine.receive(incoming, now, post))
+        self.take(message.now_ns, outbox, |machine, now, post| machine.receive(incoming(message), now, post))
+    }
+
+    fn receive_run(&self, messages: &mut dyn Iterator<Item = Inbound<'_>>, outbox: &mut Outbox) -> bool {
+        let mut taken = false;
+        while let Some(first) = messages.next() {
+            taken |= self.take(first.now_ns, outbox, |machine, now, post| {
+                machine.receive(incoming(&first), now, post);
+                for message in messages.take(RUN_MAX - 1) {
+                    machine.receive(incoming(&message), now, post);
+                }
+            });
+        }
+        taken
     }
 
     fn traced(&self, message: &Inbound<'_>) -> Option<TracedStream> {
         let jetstream = self.jetstream.load_full()?;
-        let incoming = Incoming {
-            subject: message.subject,
-            reply: message.reply.unwrap_or_default(),
-            headers: message.headers,
-            payload: message.payload,
-        };
         let now = jetstream.clock.unix_ns(message.now_ns);
-        let foretold = self.handle.stream.lock().foretell(&incoming, now);
+        let foretold = self.handle.stream.lock().foretell(&incoming(message), now);
         Some(TracedStream {
             stream: foretold.stream,
             subject: String::from_utf8_lossy(&foretold.subject).into_owned(),
