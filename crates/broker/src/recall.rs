@@ -24,6 +24,8 @@ const ENTRIES: usize = 256;
 pub struct Recall {
     /// As many as [`ENTRIES`], or none before the first search.
     entries: Vec<Option<Box<Entry>>>,
+    /// The place of the one that was right last; it is most often right again.
+    latest: usize,
     hasher: FixedState,
     /// The answer to a search that is not kept.
     matches: Matches,
@@ -54,22 +56,33 @@ pub enum Leads<'a> {
 impl Recall {
     /// Nothing is known yet. The seed keeps outsiders from choosing collisions.
     pub fn new(seed: u64) -> Self {
-        Self { entries: Vec::new(), hasher: FixedState::with_seed(seed), matches: Matches::default() }
+        Self {
+            entries: Vec::new(),
+            latest: 0,
+            hasher: FixedState::with_seed(seed),
+            matches: Matches::default(),
+        }
     }
 
     /// Whom the account's subscriptions and those it imports have a literal subject lead to.
     pub fn find(&mut self, stamps: &Stamps, account: &Account, subject: &[u8]) -> Leads<'_> {
-        let slot = self.slot(account.id(), subject);
-        let known = self
-            .entries
-            .get(slot)
-            .is_some_and(|entry| entry.as_ref().is_some_and(|entry| entry.holds(stamps, account, subject)));
-        if known && !account.interest.has_literal(subject) {
+        let holds = |slot: usize| {
             let entry = self.entries.get(slot).and_then(Option::as_ref);
-            let found = entry.and_then(|entry| entry.found.as_ref());
-            return found.map_or(Leads::Nowhere, Leads::To);
+            entry.is_some_and(|entry| entry.holds(stamps, account, subject))
+        };
+        let (slot, known) = match self.latest {
+            latest if holds(latest) => (latest, true),
+            _ => {
+                let slot = self.slot(account.id(), subject);
+                (slot, holds(slot))
+            }
+        };
+        if !known || account.interest.has_literal(subject) {
+            return self.search(slot, stamps, account, subject);
         }
-        self.search(slot, stamps, account, subject)
+        self.latest = slot;
+        let entry = self.entries.get(slot).and_then(Option::as_ref);
+        entry.and_then(|entry| entry.found.as_ref()).map_or(Leads::Nowhere, Leads::To)
     }
 
     fn search(&mut self, slot: usize, stamps: &Stamps, account: &Account, subject: &[u8]) -> Leads<'_> {
