@@ -8,7 +8,7 @@ use model::{Change, Model, apply, changes, checkpoint, compare, models, options,
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use sonata_disk::lying::{Cause, Failure, Lying, Times};
-use sonata_store::{Damage, Error, Options, Store};
+use sonata_store::{Damage, Error, NewMessage, Options, Store};
 use watch::{CIPHERS, Watch, sealing};
 
 /// In the clear, and encrypted.
@@ -150,6 +150,47 @@ fn check_work_that_failed_is_done_later_without_opening_again(options: &Options)
             &models[script.len()],
         );
     }
+}
+
+/// A failed sync in the middle of writing takes with it what was written before and not synced. Tried again it would succeed.
+#[test]
+fn what_was_written_before_a_failed_sync_is_moved() {
+    let options = Options { unwritten_bytes_max: u64::MAX, ..Options::default() };
+    let failures: u64 = (0..24)
+        .map(|seed| {
+            let (disk, after) = (Lying::new(seed), seed % 3);
+            let mut store = Store::create(disk.disk(), "s", options.clone()).unwrap();
+            let payload: Vec<u8> = (0..100_000_u32).map(|at| (at / 7) as u8).collect();
+            let mut fails = 0;
+            for sequence in 1..=60 {
+                let message = NewMessage {
+                    sequence,
+                    timestamp: 1,
+                    subject: b"a",
+                    headers: b"",
+                    payload: &payload[sequence as usize..],
+                };
+                store.append(message).unwrap();
+                if sequence % 20 == 0 {
+                    if sequence == 40 {
+                        let kind = Some(sonata_disk::lying::Kind::Sync);
+                        disk.fail(Failure { kind, after, times: Times::Once, cause: Cause::Broken });
+                    }
+                    fails += u64::from(work(&mut store).is_err());
+                    disk.heal();
+                }
+            }
+            checkpoint(&mut store, 1).unwrap();
+            drop(store);
+            let mut store = Store::open(disk.power_cut(seed).disk(), "s", options.clone()).unwrap().store;
+            for sequence in 1..=60 {
+                let message = store.get(sequence).unwrap().unwrap();
+                assert_eq!(message.payload, payload[sequence as usize..], "{sequence}, seed {seed}");
+            }
+            fails
+        })
+        .sum();
+    assert!(failures >= 20, "{failures}");
 }
 
 /// A store with sealed segments, one that grows, two checkpoints, and changes after them.

@@ -64,11 +64,7 @@ impl Store {
         for written in frozen.written {
             self.written(written);
         }
-        for segment in &mut self.segments {
-            if frozen.unsynced == Some(segment.number) {
-                segment.distrusted = true;
-            }
-        }
+        self.distrust(frozen.unsynced);
         frozen.result?;
         for segment in &mut self.segments {
             if matches!(segment.body, Body::Sealed(_)) {
@@ -128,7 +124,7 @@ impl Freezing {
     fn write(&mut self, written: &mut Vec<Written>, unsynced: &mut Option<u64>) -> Result<(), Error> {
         let place = &self.place;
         for writing in &self.writings {
-            let done = writing.run(place)?;
+            let done = writing.run(place, unsynced)?;
             self.image.note(&done);
             self.synced.retain(|(number, _)| *number != done.number);
             self.synced.push((done.number, Arc::clone(&done.file)));

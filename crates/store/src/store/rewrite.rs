@@ -330,7 +330,8 @@ impl Rewriting {
                 let seal = Some((Arc::new(table.clone()), live));
                 let writing =
                     Writing { number: self.number, base: self.base, file: None, file_len: 0, blocks, seal };
-                RewriteOutcome::File(writing.run(place)?)
+                // A file whose sync failed is left for another one.
+                RewriteOutcome::File(writing.run(place, &mut None)?)
             }
         };
         Ok(Rewritten { number: self.number, base: self.base, sources, table, outcome })

@@ -23,7 +23,8 @@ use crate::table::Table;
 /// Bytes of records that one portion writes, rounded up to blocks.
 const PORTION_BYTES: usize = 4 << 20;
 
-/// Bytes that one call of the disk writes, if there is no larger block.
+/// Bytes that one call of the disk writes, if there is no larger block, and that are synced before the next: whoever else
+/// waits for the disk, the journal above all, waits for no more than these.
 const PIECE_BYTES: usize = 256 << 10;
 
 /// An open segment is written once this much of it waits: fewer, larger writes.
@@ -58,7 +59,8 @@ pub struct Done {
 
 #[derive(Debug)]
 enum Outcome {
-    Written(Result<Written, Error>),
+    /// With the segment whose sync failed.
+    Written(Result<Written, Error>, Option<u64>),
     Rewritten(Result<Rewritten, Error>),
     Removed(Vec<Dropped>, Result<(), Error>),
     Checkpoint(Box<Frozen>),
@@ -83,7 +85,11 @@ impl Work {
     /// Does it. Takes as long as the disk does.
     pub fn run(self) -> Done {
         let outcome = match self.job {
-            Job::Write(place, writing) => Outcome::Written(writing.run(&place)),
+            Job::Write(place, writing) => {
+                let mut unsynced = None;
+                let written = writing.run(&place, &mut unsynced);
+                Outcome::Written(written, unsynced)
+            }
             Job::Rewrite(rewriting) => Outcome::Rewritten(rewriting.run()),
             Job::Remove(place, files) => {
                 let result = remove(&place, &files);
@@ -132,7 +138,10 @@ impl Store {
     pub fn finish(&mut self, done: Done) -> Result<Finished, Error> {
         drop(done.token);
         match done.outcome {
-            Outcome::Written(written) => self.written(written?),
+            Outcome::Written(written, unsynced) => {
+                self.distrust(unsynced);
+                self.written(written?);
+            }
             Outcome::Rewritten(rewritten) => self.rewritten(rewritten?)?,
             Outcome::Removed(files, result) => {
                 result?;
@@ -141,6 +150,13 @@ impl Store {
             Outcome::Checkpoint(frozen) => return self.frozen(*frozen),
         }
         Ok(Finished::Portion)
+    }
+
+    /// What was written to a file whose sync failed may never get there: it is moved.
+    pub(super) fn distrust(&mut self, unsynced: Option<u64>) {
+        for segment in self.segments.iter_mut().filter(|segment| Some(segment.number) == unsynced) {
+            segment.distrusted = true;
+        }
     }
 
     fn is_out(&self) -> bool {
@@ -289,7 +305,8 @@ pub(super) struct Written {
 }
 
 impl Writing {
-    pub(super) fn run(&self, place: &Place) -> Result<Written, Error> {
+    /// Sets `unsynced` to the segment's number when its file could not be synced.
+    pub(super) fn run(&self, place: &Place, unsynced: &mut Option<u64>) -> Result<Written, Error> {
         let name = place.segment(self.number);
         let mut bytes = Vec::new();
         let file = match &self.file {
@@ -302,11 +319,17 @@ impl Writing {
                 Arc::new(file)
             }
         };
-        self.write(place, file, bytes).map_err(|error| Error::disk(&name, error))
+        self.write(place, file, bytes, unsynced).map_err(|error| Error::disk(&name, error))
     }
 
     /// Writes behind `bytes`, the header of a new file, in pieces that stay in the processor's caches.
-    fn write(&self, place: &Place, file: Arc<SegmentFile>, mut bytes: Vec<u8>) -> io::Result<Written> {
+    fn write(
+        &self,
+        place: &Place,
+        file: Arc<SegmentFile>,
+        mut bytes: Vec<u8>,
+        unsynced: &mut Option<u64>,
+    ) -> io::Result<Written> {
         let mut file_len = self.file_len;
         let mut placed = Vec::with_capacity(self.blocks.len());
         for (number, start, plain) in &self.blocks {
@@ -314,6 +337,7 @@ impl Writing {
                 file.file.write_at(&bytes, file_len)?;
                 file_len += bytes.len() as u64;
                 bytes.clear();
+                file.file.sync().inspect_err(|_| *unsynced = Some(self.number))?;
             }
             let at = file_len + bytes.len() as u64;
             let lock = file.lock(at);
