@@ -23,9 +23,12 @@ use crate::table::Table;
 /// Bytes of records that one portion writes, rounded up to blocks.
 const PORTION_BYTES: usize = 4 << 20;
 
-/// Bytes that one call of the disk writes, if there is no larger block, and that are synced before the next: whoever else
-/// waits for the disk, the journal above all, waits for no more than these.
+/// Bytes that one call of the disk writes, if there is no larger block.
 const PIECE_BYTES: usize = 256 << 10;
+
+/// Bytes that are synced before more are written: whoever else waits for the disk, the journal above all, waits for little
+/// more than these.
+const SYNC_BYTES: u64 = 1 << 20;
 
 /// An open segment is written once this much of it waits: fewer, larger writes.
 const OPEN_BYTES: u64 = 1 << 20;
@@ -331,13 +334,17 @@ impl Writing {
         unsynced: &mut Option<u64>,
     ) -> io::Result<Written> {
         let mut file_len = self.file_len;
+        let mut synced = file_len;
         let mut placed = Vec::with_capacity(self.blocks.len());
         for (number, start, plain) in &self.blocks {
             if bytes.len() + plain.len() > PIECE_BYTES {
                 file.file.write_at(&bytes, file_len)?;
                 file_len += bytes.len() as u64;
                 bytes.clear();
-                file.file.sync().inspect_err(|_| *unsynced = Some(self.number))?;
+                if file_len - synced >= SYNC_BYTES {
+                    file.file.sync().inspect_err(|_| *unsynced = Some(self.number))?;
+                    synced = file_len;
+                }
             }
             let at = file_len + bytes.len() as u64;
             let lock = file.lock(at);
