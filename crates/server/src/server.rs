@@ -688,7 +688,6 @@ fn banner(logger: &Logger, options: &Options, identity: &Identity) {
     }
 }
 
-/// Gives memory back now and then: unused buffers, and routes that lead to connections long gone.
 /// Gives up requests to services of other accounts that nobody answers, and says so of those that are measured.
 async fn expire_responses(inner: Arc<Inner>) {
     let mut stage = inner.stage.subscribe();
@@ -714,6 +713,7 @@ async fn expire_responses(inner: Arc<Inner>) {
     }
 }
 
+/// Gives memory back now and then: unused buffers, and routes that lead to connections long gone.
 async fn tidy(inner: Arc<Inner>) {
     let mut stage = inner.stage.subscribe();
     let (mut last_ended, mut last_heard) = (0, 0);
@@ -731,6 +731,9 @@ async fn tidy(inner: Arc<Inner>) {
         // Routes to connections that are gone, or that nobody publishes on.
         if ended != last_ended || heard == last_heard {
             inner.workers.clear_routes();
+            if let Some(jetstream) = &*inner.jetstream.load() {
+                jetstream.clear_routes();
+            }
         }
         (last_ended, last_heard) = (ended, heard);
     }

@@ -315,6 +315,11 @@ impl JetStream {
         done
     }
 
+    /// Forgets cached routes of workers that are idle, so that they keep nothing of closed connections alive.
+    pub(crate) fn clear_routes(&self) {
+        self.workers.lock().iter_mut().for_each(Worker::clear_routes);
+    }
+
     /// Calls `work` with somewhere to publish for the account.
     pub(crate) fn post_for<T>(&self, home: &Home, work: impl FnOnce(&mut Post<'_>) -> T) -> T {
         self.with_worker(|worker| work(&mut self.post(home, worker.outbox())))
