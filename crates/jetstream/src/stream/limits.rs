@@ -20,6 +20,10 @@ pub(crate) enum Limit<'a> {
 /// Messages that one firing of the age timer removes, so that others get their turn.
 const EXPIRED_MAX: usize = 10_000;
 
+/// Messages and ids that are too old go no more often than this, ns, as in the original: each time costs a record and a
+/// look at every consumer.
+const REVIEW_EVERY: i64 = 250_000_000;
+
 /// How far the messages are on their way out for their age.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Aging {
@@ -90,13 +94,19 @@ impl Machine {
     /// When a message becomes too old, if nothing happens before; ns since 1970. None while the log refuses: the removals
     /// would have to go there.
     pub(super) fn next_expiry(&self) -> Option<i64> {
-        let ids = self.dedupe.oldest().map(|time| after(time, self.config.duplicate_window));
         let (batches, fast) = (self.batches.next_review(), self.fast_batches.next_review());
+        let timers = [self.next_review(), batches, fast, self.schedules.next_due()];
+        timers.into_iter().flatten().min()
+    }
+
+    /// When messages or ids are to be looked at for their age.
+    fn next_review(&self) -> Option<i64> {
+        let ids = self.dedupe.oldest().map(|time| after(time, self.config.duplicate_window));
         let logs = self.failed.is_none();
         let by_age = self.next_aged().filter(|_| logs);
         let by_lifetime = self.lifetimes.next_end().filter(|_| logs);
-        let timers = [by_age, by_lifetime, ids, batches, fast, self.schedules.next_due()];
-        timers.into_iter().flatten().min()
+        let first = [by_age, by_lifetime, ids].into_iter().flatten().min()?;
+        Some(self.reviewed_at.map_or(first, |at| first.max(at.saturating_add(REVIEW_EVERY))))
     }
 
     fn next_aged(&self) -> Option<i64> {
@@ -110,6 +120,10 @@ impl Machine {
 
     /// Logs the removal of what has become too old.
     pub(super) fn expire(&mut self, now: i64, out: &mut dyn Publish) {
+        if self.next_review().is_none_or(|at| at > now) {
+            return;
+        }
+        self.reviewed_at = Some(now);
         self.dedupe.expire(now.saturating_sub(self.config.duplicate_window));
         if self.failed.is_some() {
             return;
@@ -121,6 +135,8 @@ impl Machine {
             let Some(sequence) = self.lifetimes.take_ended(now) else { return };
             self.expire_one(sequence, now, out);
         }
+        // The rest at once, when others had their turn.
+        self.reviewed_at = None;
     }
 
     fn expire_by_age(&mut self, before: i64, now: i64, out: &mut dyn Publish) {
@@ -141,6 +157,7 @@ impl Machine {
             if left == 0 {
                 // The rest at once, when others had their turn.
                 since = Some(0);
+                self.reviewed_at = None;
                 break;
             }
             left -= 1;

@@ -238,6 +238,8 @@ pub struct Machine {
     /// Position of the last record applied.
     applied: u64,
     aging: Aging,
+    /// When messages and ids were last removed for their age, ns since 1970.
+    reviewed_at: Option<i64>,
     /// Messages that damage had cost when consumers last counted theirs.
     lost: u64,
     /// Records applied since the last checkpoint, in bytes.
@@ -417,6 +419,7 @@ impl Machine {
             random: parts.seed | 1,
             applied: 0,
             aging: Aging::default(),
+            reviewed_at: None,
             lost: 0,
             unsaved_bytes: 0,
             saving_bytes: 0,
@@ -580,6 +583,7 @@ impl Machine {
         }
         self.assigned = self.store.state().last_sequence;
         self.aging = Aging::default();
+        self.reviewed_at = None;
         self.lifetimes.on_log_failed();
         self.counters.clear();
         self.schedules.on_log_failed();
