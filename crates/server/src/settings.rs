@@ -1,5 +1,6 @@
 //! From what the configuration means to what the broker lives by.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +68,7 @@ pub(crate) fn update_accounts(
     stamps: &Stamps,
     now_unix_ns: i64,
 ) {
+    let known = KnownAccounts::new(options, operators);
     let system = options.system_account_name();
     let configured = options.accounts.iter().map(|account| account.name.as_str());
     for name in configured.chain([GLOBAL_ACCOUNT]).chain(system) {
@@ -83,19 +85,32 @@ pub(crate) fn update_accounts(
             });
         }
     }
-    let known = |account: &Account| {
-        let name = &**account.name();
-        name == GLOBAL_ACCOUNT
-            || system == Some(name)
-            || options.accounts.iter().any(|configured| configured.name == name)
-            || operators.is_some_and(|operators| operators.keeps(name))
-    };
     let awaited = |account: &Account| jetstream.is_some_and(|jetstream| jetstream.has_streams_of(account));
-    for account in accounts.all().iter().filter(|account| !known(account) && awaited(account)) {
+    for account in accounts.all().iter().filter(|account| !known.holds(account) && awaited(account)) {
         account.set_links(Links::default(), stamps);
     }
-    accounts.retain(|account| known(account) || awaited(account), stamps);
+    accounts.retain(|account| known.holds(account) || awaited(account), stamps);
     crate::links::update(options, accounts, stamps);
+}
+
+/// The accounts that are configured, an operator's, or every server's. Others are removed: they have streams, which wait
+/// for them to come back.
+pub(crate) struct KnownAccounts<'a> {
+    names: HashSet<&'a str>,
+    operators: Option<&'a Arc<Operators>>,
+}
+
+impl<'a> KnownAccounts<'a> {
+    pub(crate) fn new(options: &'a Options, operators: Option<&'a Arc<Operators>>) -> Self {
+        let configured = options.accounts.iter().map(|account| account.name.as_str());
+        let names = configured.chain([GLOBAL_ACCOUNT]).chain(options.system_account_name()).collect();
+        Self { names, operators }
+    }
+
+    pub(crate) fn holds(&self, account: &Account) -> bool {
+        let name = &**account.name();
+        self.names.contains(name) || self.operators.is_some_and(|operators| operators.keeps(name))
+    }
 }
 
 /// Where the traces of an account's messages go.

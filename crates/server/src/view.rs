@@ -43,7 +43,7 @@ use crate::identity::NATS_VERSION;
 use crate::inner::{Inner, Stage};
 use crate::jetstream::JetStreamSnapshots;
 use crate::process;
-use crate::settings::server_name;
+use crate::settings::{KnownAccounts, server_name};
 use crate::shares;
 use crate::socket::Socket;
 
@@ -157,6 +157,17 @@ impl View {
             Some(name) => accounts.find(name).into_iter().collect(),
             None => accounts.all(),
         }
+    }
+
+    /// The account of that name, or all, without those that are removed, of which only streams are left.
+    fn known_accounts(&self, name: Option<&str>) -> Vec<Arc<Account>> {
+        let options = self.options();
+        let operators = self.inner.operators.get();
+        let known = KnownAccounts::new(&options, operators);
+        let forgotten = |name: &str| operators.is_some_and(|operators| operators.has_forgotten(name));
+        let mut accounts = self.accounts_named(name);
+        accounts.retain(|account| known.holds(account) && !forgotten(account.name()));
+        accounts
     }
 
     fn memory_pools(&self) -> MemoryPools {
@@ -518,11 +529,11 @@ impl ServerView for View {
     }
 
     fn accounts(&self) -> Vec<String> {
-        self.accounts_named(None).iter().map(|account| (**account.name()).into()).collect()
+        self.known_accounts(None).iter().map(|account| (**account.name()).into()).collect()
     }
 
     fn account(&self, name: &str) -> Option<accountz::Account> {
-        let account = self.inner.shared.accounts.find(name)?;
+        let account = self.known_accounts(Some(name)).pop()?;
         let (options, system) = (self.options(), self.system_account());
         let meant = |name: &str| match self.inner.operators.get() {
             Some(operators) => operators.meant_by(name),
@@ -540,7 +551,8 @@ impl ServerView for View {
             None if name == GLOBAL_ACCOUNT => &options.mappings,
             None => &Vec::new(),
         };
-        let token = self.inner.operators.get().and_then(|operators| operators.token_of(name));
+        let operators = self.inner.operators.get();
+        let token = operators.and_then(|operators| operators.token_of(name));
         let detail = accountz::Account {
             account_name: name.into(),
             update_time: Timestamp(account.updated_unix_ns()),
@@ -557,13 +569,17 @@ impl ServerView for View {
             ..accountz::Account::default()
         };
         Some(match token {
-            Some((token, claims)) => with_token(detail, token, claims),
+            Some((token, claims)) => {
+                let shown = with_token(detail, token, claims);
+                let removed = operators.is_some_and(|operators| operators.is_removed(name));
+                accountz::Account { expired: shown.expired || removed, ..shown }
+            }
             None => detail,
         })
     }
 
     fn account_stats(&self) -> Vec<AccountStats> {
-        self.accounts_named(None).iter().map(|account| account_stats(&self.inner, account)).collect()
+        self.known_accounts(None).iter().map(|account| account_stats(&self.inner, account)).collect()
     }
 
     fn routes(&self, _: SubscriptionList) -> Vec<routez::Route> {

@@ -104,14 +104,14 @@ impl World {
         Self::start(program, &format!("resolver: MEMORY\n{preload}\n{more}"))
     }
 
-    /// With a directory for accounts.
-    fn with_directory(program: &Path, tokens: &[(u8, String)]) -> Self {
+    /// With a directory for accounts, and what else is configured.
+    fn with_directory(program: &Path, tokens: &[(u8, String)], more: &str) -> Self {
         let folder = Folder::new();
         let resolver = format!(
             "resolver {{ type: full, dir: {:?}, allow_delete: true, interval: \"2m\" }}",
             folder.at("accounts")
         );
-        let mut world = Self::start(program, &format!("{resolver}\n{}", preload(tokens)));
+        let mut world = Self::start(program, &format!("{resolver}\n{}\n{more}", preload(tokens)));
         world.folder = folder;
         world
     }
@@ -150,6 +150,13 @@ impl World {
     fn push(&self, token: &str) -> Value {
         answer(&request(&mut self.admin(), "$SYS.REQ.CLAIMS.UPDATE", token))
     }
+}
+
+/// A request to delete accounts.
+fn delete(signer: &KeyPair, keys: Value) -> String {
+    let mut claims = Claims::<Generic>::about(signer.public_key());
+    claims.nats.0.insert("accounts".into(), keys);
+    encode(claims, signer, now_s()).unwrap()
 }
 
 fn preload(tokens: &[(u8, String)]) -> String {
@@ -415,7 +422,7 @@ fn what_accounts_share() {
 #[test]
 fn how_they_go() {
     for program in programs() {
-        let world = World::with_directory(&program, &[(MAIN, account_token(MAIN, |_| {}))]);
+        let world = World::with_directory(&program, &[(MAIN, account_token(MAIN, |_| {}))], "");
         let updated =
             json!({"data": {"account": account(MAIN).public_key(), "code": 200, "message": "jwt updated"}});
 
@@ -470,7 +477,7 @@ fn how_they_go() {
 #[test]
 fn what_tools_ask() {
     for program in programs() {
-        let world = World::with_directory(&program, &[(MAIN, account_token(MAIN, |_| {}))]);
+        let world = World::with_directory(&program, &[(MAIN, account_token(MAIN, |_| {}))], "");
         let mut admin = world.admin();
         let (main, system) = (account(MAIN).public_key(), account(SYSTEM).public_key());
         let lookup = |admin: &mut Wire, key: &str| {
@@ -512,11 +519,6 @@ fn what_tools_ask() {
             "jwt validation failed - validation errors: [account to import from is not specified]"
         );
 
-        let delete = |signer: &KeyPair, keys: Value| {
-            let mut claims = Claims::<Generic>::about(signer.public_key());
-            claims.nats.0.insert("accounts".into(), keys);
-            encode(claims, signer, now_s()).unwrap()
-        };
         let subject = "$SYS.REQ.CLAIMS.DELETE";
         let stranger = key(KeyPairType::Operator, 50);
         let by = |signer: &KeyPair| format!("delete accounts request by {} failed - ", signer.public_key());
@@ -580,6 +582,47 @@ fn streams_of_accounts() {
                 world.process.signal("quit");
             }
         }
+    }
+}
+
+/// An account that a tool deletes has streams at rest, and is told of as one whose time is over. They wake when the
+/// account comes back.
+#[test]
+fn streams_of_a_deleted_account() {
+    let token = account_token(MAIN, |claims| {
+        claims.nats.limits.jetstream.disk = 1_000_000;
+        claims.nats.limits.jetstream.streams = 1;
+        claims.nats.limits.jetstream.consumers = -1;
+    });
+    for program in programs() {
+        let store = Folder::new();
+        let more = format!("jetstream {{ store_dir: {:?} }}", store.path());
+        let world = World::with_directory(&program, &[(MAIN, token.clone())], &more);
+        let key = account(MAIN).public_key();
+        let shown = || {
+            let port = world.process.monitor_port();
+            let detail = get(port, &format!("/accountz?acc={key}"))["account_detail"].clone();
+            let streams = get(port, "/jsz")["streams"].clone();
+            (detail["expired"].clone(), detail["jetstream_enabled"].clone(), streams)
+        };
+        let mut wire = world.member(&plain_user(MAIN));
+        request(&mut wire, "$JS.API.STREAM.CREATE.S", r#"{"name":"S","subjects":["s"]}"#);
+        assert!(request(&mut wire, "s", "one").contains(r#""seq":1"#), "{program:?}");
+        assert_eq!(shown(), (json!(false), json!(true), json!(1)), "{program:?}");
+        let deleting = delete(&operator(), json!([key]));
+        let deleted = answer(&request(&mut world.admin(), "$SYS.REQ.CLAIMS.DELETE", &deleting));
+        assert_eq!(deleted["data"]["code"], 200, "{program:?}");
+        assert_eq!(shown(), (json!(true), json!(false), json!(0)), "{program:?}");
+        // The same one would do here, but not in the reference.
+        let other = account_token(MAIN, |claims| {
+            claims.nats.limits.jetstream.disk = 2_000_000;
+            claims.nats.limits.jetstream.streams = 1;
+            claims.nats.limits.jetstream.consumers = -1;
+        });
+        assert_eq!(world.push(if is_ours(&program) { &token } else { &other })["data"]["code"], 200);
+        assert_eq!(shown(), (json!(false), json!(true), json!(1)), "{program:?}");
+        let mut wire = world.member(&plain_user(MAIN));
+        assert!(request(&mut wire, "s", "two").contains(r#""seq":2"#), "{program:?}");
     }
 }
 
@@ -753,6 +796,9 @@ fn monitoring_and_reloads() {
         if is_ours(&program) {
             assert_eq!(other.end(), "-ERR 'Account Authentication Expired'\r\n");
         }
+        let shown = get(world.process.monitor_port(), "/accountz");
+        let shown = shown["accounts"].as_array().unwrap();
+        assert!(!shown.contains(&json!(account(4).public_key())), "{program:?}: {shown:?}");
         assert_eq!(world.enter(&plain_user(4)).1, VIOLATION);
     }
 }

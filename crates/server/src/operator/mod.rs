@@ -86,8 +86,17 @@ struct Known {
     /// When activations of its imports are over, seconds since 1970.
     activation_expiries: Vec<i64>,
     looked_up_ns: u64,
-    /// Its token is gone; its users go, and no others come.
-    removed: bool,
+    /// Its token is gone, if it is; its users go, and no others come.
+    withdrawal: Option<Withdrawal>,
+}
+
+/// Who took an account's token away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Withdrawal {
+    /// A tool: the account is told of as one whose time is over.
+    Requested,
+    /// A reload: the account is not told of any more.
+    Reloaded,
 }
 
 /// An account that is not in force yet.
@@ -224,12 +233,12 @@ impl Operators {
                     if let Err(why) = self.take(&key, token, self.clock.now_ns()) {
                         let line = format_args!("Reloaded: deleting account [bad claims]: {key:?}: {why}");
                         self.log(Level::Info, line);
-                        self.remove(&key);
+                        self.remove(&key, Withdrawal::Reloaded);
                     }
                 }
                 Err(_) if is_memory => {
                     self.log(Level::Info, format_args!("Reloaded: deleting account [removed]: {key:?}"));
-                    self.remove(&key);
+                    self.remove(&key, Withdrawal::Reloaded);
                 }
                 // What a directory or a server has lost may come back.
                 Err(_) => {}
@@ -281,6 +290,16 @@ impl Operators {
         known.get(key).map(|known| (known.token.clone(), known.account.claims.clone()))
     }
 
+    /// Whether a reload has taken an account away that was known.
+    pub(crate) fn has_forgotten(&self, key: &str) -> bool {
+        self.known.read().get(key).is_some_and(|known| known.withdrawal == Some(Withdrawal::Reloaded))
+    }
+
+    /// Whether an account's token is gone.
+    pub(crate) fn is_removed(&self, key: &str) -> bool {
+        self.known.read().get(key).is_some_and(|known| known.is_removed())
+    }
+
     /// What an account calls itself, if it was looked up and has a name.
     pub(crate) fn name_tag(&self, key: &str) -> Option<String> {
         let known = self.known.read();
@@ -316,13 +335,13 @@ impl Operators {
     fn current(&self, key: &str, now: Moment) -> Option<Arc<Known>> {
         let known = self.known.read().get(key).cloned()?;
         let expires = known.account.claims.data.expires;
-        let is_over = known.removed || (expires > 0 && expires <= now.unix());
+        let is_over = known.is_removed() || (expires > 0 && expires <= now.unix());
         let is_fresh = now.clock_ns.saturating_sub(known.looked_up_ns) < LOOKUP_PAUSE_NS;
         (!is_over || is_fresh).then_some(known)
     }
 
     fn admit(&self, user: Presented, known: &Known, now: Moment) -> Check {
-        if known.removed {
+        if known.is_removed() {
             return Check::Decided(Outcome::Refused(Reason::AccountExpired));
         }
         match user.admit(&known.account, &self.trust.load(), now, &self.local) {
@@ -378,7 +397,7 @@ impl Operators {
         answer: Answer,
         standing: Standing,
     ) -> Result<Identity, CalloutError> {
-        if known.removed {
+        if known.is_removed() {
             return Err(CalloutError::Refused(Reason::AccountExpired));
         }
         let (trust, now) = (self.trust.load(), self.moment());
@@ -432,7 +451,7 @@ impl Operators {
             if before.as_ref().is_none_or(|before| before.shares_otherwise_than(&known)) {
                 changed.insert(key.clone());
             }
-            if before.is_some_and(|before| before.token != known.token || before.removed) {
+            if before.is_some_and(|before| before.token != known.token || before.is_removed()) {
                 to_judge.push(key.clone());
             }
             installed.push((key, known));
@@ -484,7 +503,7 @@ impl Operators {
         }
         let activation_expiries = claimed::activation_expiries(&claims);
         let account = KnownAccount::new(claims).map_err(|why| Refused::Invalid(why.to_string()))?;
-        let known = Known { account, token, activation_expiries, looked_up_ns: began_ns, removed: false };
+        let known = Known { account, token, activation_expiries, looked_up_ns: began_ns, withdrawal: None };
         Ok(Fresh { meant, known: Arc::new(known) })
     }
 
@@ -526,7 +545,7 @@ impl Operators {
         }
         for place in importers {
             let known = table.known[place].clone();
-            let imports = if known.removed { &[][..] } else { &known.account.claims.nats.imports };
+            let imports = if known.is_removed() { &[][..] } else { &known.account.claims.nats.imports };
             for import in imports {
                 match self.grant(table, place, import, now) {
                     Ok(granted) => table.meant[place].imports.push(granted),
@@ -557,7 +576,7 @@ impl Operators {
         import: &sonata_jwt::share::Import,
         now: i64,
     ) -> Result<options::Import, String> {
-        let place = table.find(&import.account).filter(|place| !table.known[*place].removed);
+        let place = table.find(&import.account).filter(|place| !table.known[*place].is_removed());
         let place = place.ok_or("no such account")?;
         let claims = &table.known[place].account.claims;
         let strict = self.trust.load().strict.contains(&claims.data.issuer);
@@ -565,7 +584,7 @@ impl Operators {
     }
 
     /// Takes an account out of force: its users go, as if its time were over.
-    fn remove(&self, key: &str) {
+    fn remove(&self, key: &str, withdrawal: Withdrawal) {
         let Some(inner) = self.inner() else { return };
         let mut table = self.table.lock();
         let Some(place) = table.find(key) else { return };
@@ -575,7 +594,7 @@ impl Operators {
             token: table.known[place].token.clone(),
             activation_expiries: Vec::new(),
             looked_up_ns: self.clock.now_ns(),
-            removed: true,
+            withdrawal: Some(withdrawal),
         });
         let key: Arc<str> = key.into();
         table.known[place] = known.clone();
@@ -584,8 +603,11 @@ impl Operators {
             max_subscriptions: Some(0),
             max_payload: Some(0),
         };
+        table.meant[place].jetstream = None;
         self.known.write().insert(key.clone(), known);
         set_limits(&inner, &table.meant[place]);
+        // Its streams rest until there is a token again.
+        welcome(&inner, &table.meant[place]);
         self.link(&mut table, &HashSet::from([key.clone()]));
         drop(table);
         self.log(Level::Debug, format_args!("Disable account {key} due to remove"));
@@ -607,7 +629,7 @@ impl Operators {
             }
         }
         members.sort_by_key(|entry| entry.connection.id());
-        let removed = self.known.read().get(key).is_some_and(|known| known.removed);
+        let removed = self.is_removed(key);
         let max = inner.shared.accounts.find(key).and_then(|account| account.limits().connections_max);
         for (place, entry) in members.iter().enumerate() {
             if !removed && max.is_some_and(|max| place >= max) {
@@ -710,10 +732,14 @@ pub(crate) struct Change {
 }
 
 impl Known {
+    fn is_removed(&self) -> bool {
+        self.withdrawal.is_some()
+    }
+
     /// Whether imports of this account, or of others from it, may be decided otherwise.
     fn shares_otherwise_than(&self, other: &Self) -> bool {
         let (own, others) = (&self.account.claims.nats, &other.account.claims.nats);
-        self.removed != other.removed
+        self.is_removed() != other.is_removed()
             || self.account.claims.data.issuer != other.account.claims.data.issuer
             || own.imports != others.imports
             || own.exports != others.exports

@@ -22,7 +22,7 @@ use sonata_monitor::text::Timestamp;
 
 use super::directory::Directory;
 use super::resolver::Kind;
-use super::{Operators, Refused};
+use super::{Operators, Refused, Withdrawal};
 use crate::inner::Inner;
 use crate::nowhere::own_connection;
 use crate::view;
@@ -294,7 +294,7 @@ impl Operators {
             match directory.remove(key) {
                 Ok(()) => {
                     deleted += 1;
-                    self.remove(key);
+                    self.remove(key, Withdrawal::Requested);
                 }
                 Err(error) => failures.push(error.to_string()),
             }
@@ -333,10 +333,6 @@ impl Operators {
             listed.push(key.to_owned());
         }
         Ok(listed)
-    }
-
-    fn is_removed(&self, key: &str) -> bool {
-        self.known.read().get(key).is_some_and(|known| known.removed)
     }
 
     /// Whether the key is an operator's own, which wants its signing keys to be used.
