@@ -1,7 +1,7 @@
 //! What all tasks of one server share.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -45,6 +45,10 @@ pub(crate) struct Inner {
     pub(crate) bound: Mutex<Bound>,
     /// Held while options and settings are exchanged, so that one exchange does not undo another.
     pub(crate) changing: Mutex<()>,
+    /// Held while settings are exchanged: within a change, and when lame duck mode is announced, which waits for no change.
+    pub(crate) exchanging: Mutex<()>,
+    /// A reload recovers streams. Nothing of them is served, and nothing is to be saved.
+    pub(crate) recovering: AtomicBool,
     /// Accepts clients; ends, and closes its listener, when the server leaves its running stage.
     pub(crate) accepting: Mutex<Option<JoinHandle<()>>>,
     pub(crate) http_requests: crate::monitoring::RequestCounts,
@@ -67,6 +71,8 @@ pub(crate) enum Stage {
     LameDuck,
     /// Going down.
     Stopping,
+    /// Down, but for a reload that recovers streams.
+    Recovering,
     /// Down.
     Stopped,
 }
@@ -108,6 +114,8 @@ impl Inner {
             stage: watch::Sender::new(Stage::Running),
             bound: Mutex::default(),
             changing: Mutex::default(),
+            exchanging: Mutex::default(),
+            recovering: AtomicBool::new(false),
             accepting: Mutex::default(),
             http_requests: crate::monitoring::RequestCounts::default(),
             cpu: CpuMeter::start(clock.now_ns()),

@@ -411,7 +411,12 @@ impl Server {
         }
         self.reload_jetstream(&new);
         settings.info.jetstream = inner.jetstream.load().is_some();
-        inner.shared.update_settings(settings);
+        {
+            let _exchanging = inner.exchanging.lock();
+            // It may have been announced while streams were recovered.
+            settings.info.lame_duck |= *inner.stage.borrow() == Stage::LameDuck;
+            inner.shared.update_settings(settings);
+        }
         if let Some(system) = inner.system.get() {
             system.serve_accounts();
         }
@@ -478,18 +483,27 @@ impl Server {
                 // They keep streams in memory.
                 inner.workers.clear_routes();
             }
-            (None, Some(_)) if *inner.stage.borrow() < Stage::Stopping => {
-                self.log(Level::Info, format_args!("Restarting JetStream"));
-                // Tokens may have to be waited for, which a thread of the runtime must not.
-                let started = std::thread::scope(|scope| scope.spawn(|| start_jetstream(inner)).join());
-                let started =
-                    started.unwrap_or_else(|_| Err(StartError::JetStream("the start has panicked".into())));
-                if let Err(error) = started {
-                    self.log(Level::Warning, format_args!("Can't start JetStream: {error}"));
-                    inner.options.store(Arc::new(Options { jetstream: None, ..new.clone() }));
+            (None, Some(_)) => {
+                // Before the look: who stops the server sees the one or is seen.
+                inner.recovering.store(true, Ordering::SeqCst);
+                if *inner.stage.borrow() < Stage::Stopping {
+                    self.restart_jetstream(new);
                 }
+                inner.recovering.store(false, Ordering::SeqCst);
             }
-            (None, _) => {}
+            (None, None) => {}
+        }
+    }
+
+    fn restart_jetstream(&self, new: &Options) {
+        let inner = &self.inner;
+        self.log(Level::Info, format_args!("Restarting JetStream"));
+        // Tokens may have to be waited for, which a thread of the runtime must not.
+        let started = std::thread::scope(|scope| scope.spawn(|| start_jetstream(inner)).join());
+        let started = started.unwrap_or_else(|_| Err(StartError::JetStream("the start has panicked".into())));
+        if let Err(error) = started {
+            self.log(Level::Warning, format_args!("Can't start JetStream: {error}"));
+            inner.options.store(Arc::new(Options { jetstream: None, ..new.clone() }));
         }
     }
 
@@ -536,7 +550,7 @@ impl Server {
 
     fn announce_lame_duck(&self) {
         let inner = &self.inner;
-        let _changing = inner.changing.lock();
+        let _exchanging = inner.exchanging.lock();
         let options = inner.options.load_full();
         let port = self.client_address().map_or(options.port, |address| address.port());
         let version = inner.shared.settings().authorization_version;
@@ -603,9 +617,16 @@ impl Server {
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, all_gone).await;
         let inner = self.inner.clone();
         let _ = tokio::task::spawn_blocking(move || inner.ocsp.end(&inner.logger)).await;
+        let exiting = || self.log(Level::Info, format_args!("Server Exiting.."));
+        let recovering = self.inner.recovering.load(Ordering::SeqCst);
+        if recovering {
+            exiting();
+            self.inner.enter(Stage::Recovering);
+        }
         let inner = self.inner.clone();
         let stop_jetstream = move || {
-            // A reload that is turning it on is waited for; the next ones see that the server stops.
+            // A reload that is turning it on is waited for, unless the process ends meanwhile; the next ones see that the
+            // server stops.
             let _changing = inner.changing.lock();
             if let Some(jetstream) = &*inner.jetstream.load() {
                 jetstream.stop();
@@ -615,7 +636,9 @@ impl Server {
         if let Some(system) = system {
             let _ = tokio::task::spawn_blocking(move || system.join()).await;
         }
-        self.log(Level::Info, format_args!("Server Exiting.."));
+        if !recovering {
+            exiting();
+        }
         self.inner.enter(Stage::Stopped);
     }
 
@@ -624,6 +647,15 @@ impl Server {
         let mut stage = self.inner.stage.subscribe();
         // The sender lives in the server that this handle keeps.
         let _ = stage.wait_for(|stage| *stage == Stage::Stopped).await;
+    }
+
+    /// Returns when the server has stopped, or when all that is left of it is a reload that turns JetStream on and recovers
+    /// streams. The process may end then: a recovery that is cut off begins anew at the next start. Who stays, and uses the
+    /// folder again, waits for [`Server::stopped`].
+    pub async fn stopped_or_recovering(&self) {
+        let mut stage = self.inner.stage.subscribe();
+        // The sender lives in the server that this handle keeps.
+        let _ = stage.wait_for(|stage| *stage >= Stage::Recovering).await;
     }
 
     /// Writes a line to the server's log.

@@ -595,7 +595,9 @@ impl ServerView for View {
     fn accepts_connections(&self) -> Result<(), String> {
         match *self.inner.stage.borrow() {
             Stage::Running => Ok(()),
-            Stage::LameDuck | Stage::Stopping | Stage::Stopped => Err(NOT_ACCEPTING.into()),
+            Stage::LameDuck | Stage::Stopping | Stage::Recovering | Stage::Stopped => {
+                Err(NOT_ACCEPTING.into())
+            }
         }
     }
 

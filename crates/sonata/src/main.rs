@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use sonata::{Disk, FlagOverrides, Level, NATS_VERSION, Server, StartError};
 use sonata_conf::flags::{self, Command, USAGE_EXIT_CODE};
 use tokio::signal::unix::{SignalKind, signal as on_signal};
+use tokio::sync::mpsc;
 
 /// What the original calls itself in its messages; scripts look for it.
 const PROGRAM: &str = "nats-server";
@@ -112,37 +113,26 @@ impl Signals {
         })
     }
 
-    /// Until the server has stopped.
+    /// Until the server has stopped. No signal waits for a reload.
     async fn serve(mut self, server: &Server) {
+        let reloads = Reloads::new(server);
         loop {
             tokio::select! {
-                () = server.stopped() => return,
+                () = server.stopped_or_recovering() => return,
                 _ = self.interrupt.recv() => {
                     trapped(server, "interrupt");
-                    return server.shutdown().await;
+                    return end(server).await;
                 }
                 _ = self.terminate.recv() => {
                     trapped(server, "terminated");
                     // An orchestrator sends it while the clients are being sent away; that is what they wait for.
                     if !server.is_lame_duck() {
-                        return server.shutdown().await;
+                        return end(server).await;
                     }
                 }
                 _ = self.hangup.recv() => {
                     trapped(server, "hangup");
-                    let server = server.clone();
-                    // It reads files, and all streams when it turns JetStream on.
-                    let reloading = move || {
-                        if let Err(error) = server.reload() {
-                            let error = error.to_string();
-                            server.log(
-                                Level::Error,
-                                format_args!("Failed to reload server configuration: {}", error.trim_end()),
-                            );
-                        }
-                    };
-                    // One after the other: the last one has the newest file.
-                    let _ = tokio::task::spawn_blocking(reloading).await;
+                    reloads.ask();
                 }
                 _ = self.reopen.recv() => {
                     trapped(server, "user defined signal 1");
@@ -155,6 +145,44 @@ impl Signals {
                 }
             }
         }
+    }
+}
+
+async fn end(server: &Server) {
+    tokio::select! {
+        () = server.shutdown() => {}
+        () = server.stopped_or_recovering() => {}
+    }
+}
+
+/// Reloads, one after the other. They read files, and all streams when they turn JetStream on.
+struct Reloads(mpsc::Sender<()>);
+
+impl Reloads {
+    fn new(server: &Server) -> Self {
+        // One that waits reads the newest file, so that no second one need wait.
+        let (sender, mut asked) = mpsc::channel(1);
+        let server = server.clone();
+        tokio::spawn(async move {
+            while asked.recv().await.is_some() {
+                let server = server.clone();
+                let reloading = move || {
+                    if let Err(error) = server.reload() {
+                        let error = error.to_string();
+                        server.log(
+                            Level::Error,
+                            format_args!("Failed to reload server configuration: {}", error.trim_end()),
+                        );
+                    }
+                };
+                let _ = tokio::task::spawn_blocking(reloading).await;
+            }
+        });
+        Self(sender)
+    }
+
+    fn ask(&self) {
+        let _ = self.0.try_send(());
     }
 }
 

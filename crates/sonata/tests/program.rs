@@ -305,6 +305,33 @@ fn lame_duck_mode_tells_clients_and_ends_the_process() {
     }
 }
 
+/// A reload may take long; the server hears what comes after it.
+#[test]
+fn a_reload_holds_up_no_signal() {
+    for (signal, trapped) in [("term", "terminated"), ("quit", "interrupt"), ("ldm", "user defined signal 2")]
+    {
+        let folder = Folder::new();
+        let config = folder
+            .write("nats.conf", &format!("{LISTEN}lame_duck_duration: 30s\nlame_duck_grace_period: 1ms\n"));
+        let mut server = Process::with_config(&config);
+        let mut client = Wire::informed(server.port());
+        std::fs::remove_file(&config).unwrap();
+        // Whoever opens it waits for somebody who writes.
+        assert!(std::process::Command::new("mkfifo").arg(&config).status().unwrap().success());
+        server.signal("reload");
+        server.wait_for("Trapped \"hangup\" signal");
+        server.signal("reopen");
+        server.wait_for("File log re-open ignored");
+        server.signal(signal);
+        server.wait_for(&format!("Trapped \"{trapped}\" signal"));
+        if signal == "ldm" {
+            assert_eq!(client.info()["ldm"], true);
+        }
+        assert_eq!(client.end(), "", "{signal}");
+        assert_eq!(server.wait().code(), Some(0), "{signal}");
+    }
+}
+
 /// An orchestrator sends both: `preStop` starts lame duck mode, and then every container gets SIGTERM.
 #[test]
 fn a_lame_duck_is_not_ended_by_term() {

@@ -482,7 +482,11 @@ fn log_start(logger: &Logger, options: &Options, root: &std::path::Path, memory:
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use sonata_broker::account::GLOBAL_ACCOUNT;
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpStream;
 
     use super::*;
     use crate::server::Server;
@@ -508,5 +512,50 @@ mod tests {
         }
         server.shutdown().await;
         std::fs::remove_dir_all(folder).expect("a folder");
+    }
+
+    /// A server that leaves while a reload recovers streams tells its clients so, and its process need not stay. Who stays
+    /// is told when the recovery is over.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_recovery_holds_up_nobody_who_leaves() {
+        let options = ServerOptions {
+            host: "127.0.0.1".into(),
+            port: 0,
+            lame_duck_duration: Duration::from_secs(1),
+            lame_duck_grace_period: Duration::from_millis(1),
+            ..ServerOptions::default()
+        };
+        let server = Server::start(options).await.expect("a server");
+        let address = server.client_address().expect("an address");
+        let mut client = BufReader::new(TcpStream::connect(address).await.expect("a connection"));
+        let mut line = String::new();
+        client.write_all(b"CONNECT {\"verbose\":false,\"protocol\":1}\r\nPING\r\n").await.expect("written");
+        while !line.ends_with("PONG\r\n") {
+            client.read_line(&mut line).await.expect("a line");
+        }
+        let inner = server.inner().clone();
+        let (is_recovering, recovering) = tokio::sync::oneshot::channel();
+        let (recovered, is_recovered) = std::sync::mpsc::channel::<()>();
+        let reload = std::thread::spawn(move || {
+            let _changing = inner.changing.lock();
+            inner.recovering.store(true, Ordering::SeqCst);
+            let _ = is_recovering.send(());
+            let _ = is_recovered.recv();
+            inner.recovering.store(false, Ordering::SeqCst);
+        });
+        recovering.await.expect("a reload");
+        let own = server.clone();
+        let leaving = tokio::spawn(async move { own.lame_duck().await });
+        let patience = Duration::from_secs(10);
+        let ended = tokio::time::timeout(patience, async {
+            while client.read_line(&mut line).await.expect("a line") > 0 {}
+            server.stopped_or_recovering().await;
+        });
+        ended.await.expect("it leaves");
+        assert!(line.contains("\"ldm\":true"), "{line}");
+        assert!(!leaving.is_finished());
+        recovered.send(()).expect("a reload");
+        tokio::time::timeout(patience, leaving).await.expect("it ends").expect("well");
+        reload.join().expect("a reload");
     }
 }
