@@ -63,6 +63,12 @@ fn is_empty<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// JSON in the dialect of the original.
+fn written(value: &impl Serialize) -> String {
+    // What is made of texts and numbers is text.
+    String::from_utf8(sonata_monitor::json::compact(value)).unwrap_or_default()
+}
+
 impl Introduce for Introducer {
     fn introduce(&self, asking: &Asking<'_>) -> String {
         let said_before = asking.through.and_then(|(json, account)| {
@@ -76,7 +82,7 @@ impl Introduce for Introducer {
         if asking.with_server {
             introduction.server.clone_from(&self.server_name);
         }
-        serde_json::to_string(&introduction).unwrap_or_default()
+        written(&introduction)
     }
 
     fn traced(&self, trace: &Trace) -> (Vec<u8>, Vec<u8>) {
@@ -143,7 +149,7 @@ impl Introduce for Introducer {
             metric.total = both_ways + metric.requestor.rtt;
             metric.responder = Some(responder);
         }
-        serde_json::to_string(&metric).unwrap_or_default()
+        written(&metric)
     }
 }
 

@@ -18,6 +18,7 @@ use sonata_jwt::claims::{Claims, Generic};
 use sonata_jwt::key::KeyKind;
 use sonata_jwt::token;
 use sonata_jwt::validation::Validate;
+use sonata_monitor::json::compact;
 use sonata_monitor::text::Timestamp;
 
 use super::directory::Directory;
@@ -369,9 +370,16 @@ impl Operators {
     fn envelope(&self, inner: &Inner, member: &str, told: &Value) -> Vec<u8> {
         let identity = view::identity(inner);
         let server = identity.at(self.next_sequence(), Timestamp(inner.clock.now_unix_ns()));
-        // What is made of texts and numbers always becomes JSON.
-        let server = serde_json::to_string(&server).unwrap_or_default();
-        format!("{{\"server\":{server},\"{member}\":{told}}}").into_bytes()
+        let members = [
+            &b"{\"server\":"[..],
+            &compact(&server),
+            b",\"",
+            member.as_bytes(),
+            b"\":",
+            &compact(told),
+            b"}",
+        ];
+        members.concat()
     }
 }
 
