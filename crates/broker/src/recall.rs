@@ -64,7 +64,7 @@ impl Recall {
         }
     }
 
-    /// Whom the account's subscriptions and those it imports have a literal subject lead to.
+    /// Whom a literal subject leads to in the account.
     pub fn find(&mut self, stamps: &Stamps, account: &Account, subject: &[u8]) -> Leads<'_> {
         let holds = |slot: usize| {
             let entry = self.entries.get(slot).and_then(Option::as_ref);
