@@ -52,6 +52,7 @@ struct Flying {
 #[derive(Debug, Default)]
 struct Subject {
     name: Vec<u8>,
+    /// The name's, so that the thread that forgets it need not read it.
     hash: u64,
     messages: u64,
     /// Sequence of the last message.
@@ -81,31 +82,33 @@ struct Subjects {
 
 impl Subjects {
     fn find(&self, name: &[u8]) -> Option<usize> {
-        if self.table.is_empty() {
-            return None;
-        }
-        self.table.find(self.hasher.hash_one(name), |place| self.places[*place].name == name).copied()
+        if self.table.is_empty() { None } else { self.find_hashed(name, self.hasher.hash_one(name)) }
+    }
+
+    fn find_hashed(&self, name: &[u8], hash: u64) -> Option<usize> {
+        self.table.find(hash, |place| self.places[*place].name == name).copied()
     }
 
     /// Notes a message; where its subject is.
     fn add(&mut self, name: &[u8], sequence: u64) -> usize {
-        let place = self.find(name).unwrap_or_else(|| self.insert(name));
+        let hash = self.hasher.hash_one(name);
+        let place = self.find_hashed(name, hash).unwrap_or_else(|| self.insert(name, hash));
         let subject = &mut self.places[place];
         subject.messages += 1;
         subject.last = sequence;
         place
     }
 
-    fn insert(&mut self, name: &[u8]) -> usize {
+    fn insert(&mut self, name: &[u8], hash: u64) -> usize {
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(Subject::default());
             self.places.len() - 1
         });
         let subject = &mut self.places[place];
         subject.name.extend_from_slice(name);
-        subject.hash = self.hasher.hash_one(name);
+        subject.hash = hash;
         let places = &self.places;
-        self.table.insert_unique(places[place].hash, place, |place| places[*place].hash);
+        self.table.insert_unique(hash, place, |place| places[*place].hash);
         place
     }
 
@@ -116,9 +119,7 @@ impl Subjects {
         if subject.messages > 0 {
             return;
         }
-        if let Ok(entry) =
-            self.table.find_entry(self.hasher.hash_one(&*subject.name), |other| *other == place)
-        {
+        if let Ok(entry) = self.table.find_entry(subject.hash, |other| *other == place) {
             entry.remove();
         }
         subject.name.clear();
