@@ -488,22 +488,16 @@ impl Worker {
         if outbound.closed || subscription.is_closed() {
             return true;
         }
-        if outbound.append(connection.pool(), &self.line, tail).is_err() {
-            drop(outbound);
-            connection.close(CloseReason::SlowConsumerPendingBytes);
-            return true;
+        let full = outbound.append(connection.pool(), &self.line, tail).is_err();
+        if !full {
+            subscription.set_delivered(subscription.delivered() + 1);
+            outbound.messages += 1;
+            outbound.message_bytes += span.message_bytes as u64;
+            self.batch.out_messages += 1;
+            self.batch.out_bytes += span.message_bytes as u64;
+            self.batch.appended_bytes += self.line.len() + tail.len();
         }
-        subscription.set_delivered(subscription.delivered() + 1);
-        outbound.messages += 1;
-        outbound.message_bytes += span.message_bytes as u64;
-        let promised = promise(&mut outbound);
-        drop(outbound);
-        self.batch.out_messages += 1;
-        self.batch.out_bytes += span.message_bytes as u64;
-        self.batch.appended_bytes += self.line.len() + tail.len();
-        if promised {
-            self.promised.push(connection.clone());
-        }
+        self.after_append(connection, outbound, false, !full, full);
         true
     }
 }

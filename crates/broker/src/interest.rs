@@ -266,14 +266,14 @@ impl Interest {
     /// Adds the subscriptions that match by wildcards. Returns how many of the subject's tokens it takes to tell: others
     /// that begin with the same ones and have as many tokens, none of them empty, have the same subscriptions.
     pub(crate) fn collect_wildcards(&self, subject: &[u8], matches: &mut Matches) -> usize {
+        if self.wildcard_count.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
         // A subject with an empty token (`a.`, `a..b`) reaches nobody, not even `>`.
         if tokens(subject).any(<[u8]>::is_empty) {
             return usize::MAX;
         }
-        match self.wildcard_count.load(Ordering::Relaxed) {
-            0 => 0,
-            _ => self.wildcards.read().collect(tokens(subject), matches),
-        }
+        self.wildcards.read().collect(tokens(subject), matches)
     }
 
     /// Shows every subscription, for monitoring. Holds one read lock at a time.
