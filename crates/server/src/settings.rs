@@ -69,9 +69,7 @@ pub(crate) fn update_accounts(
     now_unix_ns: i64,
 ) {
     let known = KnownAccounts::new(options, operators);
-    let system = options.system_account_name();
-    let configured = options.accounts.iter().map(|account| account.name.as_str());
-    for name in configured.chain([GLOBAL_ACCOUNT]).chain(system) {
+    for name in named_accounts(options) {
         accounts.find_or_create(name, now_unix_ns);
     }
     for configured in &options.accounts {
@@ -93,6 +91,12 @@ pub(crate) fn update_accounts(
     crate::links::update(options, accounts, stamps);
 }
 
+/// Names of the accounts that are configured, and of those that every server has.
+fn named_accounts(options: &Options) -> impl Iterator<Item = &str> {
+    let configured = options.accounts.iter().map(|account| account.name.as_str());
+    configured.chain([GLOBAL_ACCOUNT]).chain(options.system_account_name())
+}
+
 /// The accounts that are configured, an operator's, or every server's. Others are removed: they have streams, which wait
 /// for them to come back.
 pub(crate) struct KnownAccounts<'a> {
@@ -102,9 +106,7 @@ pub(crate) struct KnownAccounts<'a> {
 
 impl<'a> KnownAccounts<'a> {
     pub(crate) fn new(options: &'a Options, operators: Option<&'a Arc<Operators>>) -> Self {
-        let configured = options.accounts.iter().map(|account| account.name.as_str());
-        let names = configured.chain([GLOBAL_ACCOUNT]).chain(options.system_account_name()).collect();
-        Self { names, operators }
+        Self { names: named_accounts(options).collect(), operators }
     }
 
     pub(crate) fn holds(&self, account: &Account) -> bool {

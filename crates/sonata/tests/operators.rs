@@ -152,6 +152,15 @@ impl World {
     }
 }
 
+/// A token of an account that may have so many streams, of so many bytes in files, and any number of consumers.
+fn token_with_streams(number: u8, disk: i64, streams: i64) -> String {
+    account_token(number, |claims| {
+        claims.nats.limits.jetstream.disk = disk;
+        claims.nats.limits.jetstream.streams = streams;
+        claims.nats.limits.jetstream.consumers = -1;
+    })
+}
+
 /// A request to delete accounts.
 fn delete(signer: &KeyPair, keys: Value) -> String {
     let mut claims = Claims::<Generic>::about(signer.public_key());
@@ -548,11 +557,7 @@ fn what_tools_ask() {
 /// Accounts with streams, over a restart.
 #[test]
 fn streams_of_accounts() {
-    let with_streams = account_token(MAIN, |claims| {
-        claims.nats.limits.jetstream.disk = 1_000_000;
-        claims.nats.limits.jetstream.streams = 1;
-        claims.nats.limits.jetstream.consumers = -1;
-    });
+    let with_streams = token_with_streams(MAIN, 1_000_000, 1);
     let accounts = [(MAIN, with_streams), (4, account_token(4, |_| {}))];
     for program in programs() {
         let store = Folder::new();
@@ -589,11 +594,7 @@ fn streams_of_accounts() {
 /// account comes back.
 #[test]
 fn streams_of_a_deleted_account() {
-    let token = account_token(MAIN, |claims| {
-        claims.nats.limits.jetstream.disk = 1_000_000;
-        claims.nats.limits.jetstream.streams = 1;
-        claims.nats.limits.jetstream.consumers = -1;
-    });
+    let token = token_with_streams(MAIN, 1_000_000, 1);
     for program in programs() {
         let store = Folder::new();
         let more = format!("jetstream {{ store_dir: {:?} }}", store.path());
@@ -614,11 +615,7 @@ fn streams_of_a_deleted_account() {
         assert_eq!(deleted["data"]["code"], 200, "{program:?}");
         assert_eq!(shown(), (json!(true), json!(false), json!(0)), "{program:?}");
         // The same one would do here, but not in the reference.
-        let other = account_token(MAIN, |claims| {
-            claims.nats.limits.jetstream.disk = 2_000_000;
-            claims.nats.limits.jetstream.streams = 1;
-            claims.nats.limits.jetstream.consumers = -1;
-        });
+        let other = token_with_streams(MAIN, 2_000_000, 1);
         assert_eq!(world.push(if is_ours(&program) { &token } else { &other })["data"]["code"], 200);
         assert_eq!(shown(), (json!(false), json!(true), json!(1)), "{program:?}");
         let mut wire = world.member(&plain_user(MAIN));
@@ -629,13 +626,7 @@ fn streams_of_a_deleted_account() {
 /// Limits of streams that change while the account is used: more, less, none, and some again.
 #[test]
 fn limits_of_streams_hold_at_once() {
-    let token = |disk: i64, streams: i64| {
-        account_token(MAIN, |claims| {
-            claims.nats.limits.jetstream.disk = disk;
-            claims.nats.limits.jetstream.streams = streams;
-            claims.nats.limits.jetstream.consumers = -1;
-        })
-    };
+    let token = |disk, streams| token_with_streams(MAIN, disk, streams);
     let stream = |name: &str| {
         json!({"name": name, "subjects": [name], "retention": "limits", "max_consumers": -1, "max_msgs": -1,
             "max_bytes": -1, "max_age": 0, "storage": "file", "num_replicas": 1})
@@ -880,14 +871,7 @@ fn accounts_of_an_account_server() {
 /// Streams of an account that nobody has asked for since the start: it is looked up for them.
 #[test]
 fn streams_of_accounts_of_an_account_server() {
-    let token = |number| {
-        let token = account_token(number, |claims| {
-            claims.nats.limits.jetstream.disk = 1_000_000;
-            claims.nats.limits.jetstream.streams = 1;
-            claims.nats.limits.jetstream.consumers = -1;
-        });
-        (account(number).public_key(), token)
-    };
+    let token = |number| (account(number).public_key(), token_with_streams(number, 1_000_000, 1));
     let system = (account(SYSTEM).public_key(), account_token(SYSTEM, |_| {}));
     for program in programs() {
         let port = account_server(vec![token(MAIN), system.clone()], None);
