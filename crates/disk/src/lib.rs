@@ -14,6 +14,7 @@ pub mod lying;
 mod name;
 mod real;
 pub mod seal;
+mod write_out;
 
 pub use real::Real;
 
@@ -103,6 +104,14 @@ pub trait File: Send + Sync + fmt::Debug + 'static {
     /// As the operating system says. What was not durable before is then of unknown fate **for ever**: a later
     /// success says nothing about it.
     fn sync(&self) -> io::Result<()>;
+
+    /// Hands what was written in a range to the device and waits until that has it, so that a later sync of this or
+    /// another file, which waits for all that the device holds, has little to wait for. Nothing is durable by it. Does
+    /// nothing where the system has no such call.
+    ///
+    /// # Errors
+    /// As [`File::sync`].
+    fn write_out(&self, offset: u64, length: u64) -> io::Result<()>;
 
     /// Length in bytes.
     ///

@@ -37,13 +37,14 @@ pub enum Kind {
     Read,
     Write,
     Sync,
+    WriteOut,
     Len,
     SetLen,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Open,
         Self::List,
         Self::CreateFolder,
@@ -54,6 +55,7 @@ impl Kind {
         Self::Read,
         Self::Write,
         Self::Sync,
+        Self::WriteOut,
         Self::Len,
         Self::SetLen,
     ];
@@ -211,6 +213,19 @@ impl Lying {
         failed.map_or(Ok(()), Err)
     }
 
+    /// Changes nothing that can be relied on; a failure is as bad as one of a sync.
+    fn write_out(&self, inode: Inode) -> io::Result<()> {
+        let mut shared = self.shared.lock();
+        let shared = &mut *shared;
+        let (Outcome::Failed(error) | Outcome::Short(error)) = shared.outcome(Kind::WriteOut) else {
+            return Ok(());
+        };
+        let call = Call::SyncFailed { inode };
+        shared.state.apply(&call)?;
+        shared.record.push(call);
+        Err(error)
+    }
+
     fn ask<T>(&self, kind: Kind, answer: impl FnOnce(&State) -> io::Result<T>) -> io::Result<T> {
         let mut shared = self.shared.lock();
         match shared.outcome(kind) {
@@ -337,6 +352,10 @@ impl File for LyingFile {
 
     fn sync(&self) -> io::Result<()> {
         self.disk.change(Kind::Sync, Call::Sync { inode: self.inode })
+    }
+
+    fn write_out(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        self.disk.write_out(self.inode)
     }
 
     fn len(&self) -> io::Result<u64> {

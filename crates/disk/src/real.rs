@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::write_out::write_out;
 use crate::{Disk, Entry, File, Open, name};
 
 /// A folder of the host.
@@ -102,6 +103,10 @@ impl File for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn write_out(&self, offset: u64, length: u64) -> io::Result<()> {
+        write_out(&self.0, offset, length)
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -339,6 +339,10 @@ mod mistakes {
             Ok(())
         }
 
+        fn write_out(&self, offset: u64, length: u64) -> io::Result<()> {
+            self.0.write_out(offset, length)
+        }
+
         fn len(&self) -> io::Result<u64> {
             self.0.len()
         }

@@ -8,7 +8,7 @@ use sonata_disk::seal::{self, Sealer, TAG_BYTES};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::record::{self, u16_at, u32_at, u64_at};
-use crate::table::{Block, Names, Row, Table};
+use crate::table::{Block, Names, ROWS_AT_ONCE, Row, Table, step_aside};
 
 /// Length of a file's head, if the file is not encrypted.
 pub(crate) const HEAD: usize = 40;
@@ -338,7 +338,10 @@ pub(crate) fn points(table: &Table, sealer: Option<&Sealer>, place: u64) -> Vec<
     let mut bytes = Vec::with_capacity(POINTS_HEAD + length);
     bytes.extend_from_slice(&POINTS_MAGIC.to_le_bytes());
     bytes.extend_from_slice(&(table.rows.len() as u32).to_le_bytes());
-    for page in table.rows.chunks(POINTS_PER_PAGE) {
+    for (number, page) in table.rows.chunks(POINTS_PER_PAGE).enumerate() {
+        if number.is_multiple_of(ROWS_AT_ONCE / POINTS_PER_PAGE) {
+            step_aside();
+        }
         let start = bytes.len();
         for row in page {
             let block = table.block(row.offset).map(|number| &table.blocks[number]);
@@ -425,13 +428,16 @@ pub(crate) fn footer(stream: u64, number: u64, base: u64, table: &Table, lock: O
     put_int(&mut bytes, table.names.len() as u64);
     put_int(&mut bytes, table.blocks.len() as u64);
     let (mut delta, mut offset, mut timestamp) = (0, 0, 0);
-    for row in &table.rows {
-        put_int(&mut bytes, u64::from(row.delta - delta));
-        put_int(&mut bytes, u64::from(row.offset - offset));
-        put_int(&mut bytes, u64::from(row.length));
-        put_int(&mut bytes, u64::from(row.local()) << 1 | u64::from(row.has_headers()));
-        put_int(&mut bytes, zigzag(row.timestamp.wrapping_sub(timestamp)));
-        (delta, offset, timestamp) = (row.delta, row.offset + row.length, row.timestamp);
+    for rows in table.rows.chunks(ROWS_AT_ONCE) {
+        step_aside();
+        for row in rows {
+            put_int(&mut bytes, u64::from(row.delta - delta));
+            put_int(&mut bytes, u64::from(row.offset - offset));
+            put_int(&mut bytes, u64::from(row.length));
+            put_int(&mut bytes, u64::from(row.local()) << 1 | u64::from(row.has_headers()));
+            put_int(&mut bytes, zigzag(row.timestamp.wrapping_sub(timestamp)));
+            (delta, offset, timestamp) = (row.delta, row.offset + row.length, row.timestamp);
+        }
     }
     for local in 0..table.names.len() as u32 {
         let name = table.names.get(local);

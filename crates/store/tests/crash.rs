@@ -152,9 +152,9 @@ fn check_work_that_failed_is_done_later_without_opening_again(options: &Options)
     }
 }
 
-/// A failed sync in the middle of writing takes with it what was written before and not synced. Tried again it would succeed.
+/// A failure in the middle of writing takes with it what was written before and not synced. Tried again it would succeed.
 #[test]
-fn what_was_written_before_a_failed_sync_is_moved() {
+fn what_was_written_before_a_failed_write_out_is_moved() {
     let options = Options { unwritten_bytes_max: u64::MAX, ..Options::default() };
     let failures: u64 = (0..24)
         .map(|seed| {
@@ -173,7 +173,7 @@ fn what_was_written_before_a_failed_sync_is_moved() {
                 store.append(message).unwrap();
                 if sequence % 20 == 0 {
                     if sequence == 40 {
-                        let kind = Some(sonata_disk::lying::Kind::Sync);
+                        let kind = Some(sonata_disk::lying::Kind::WriteOut);
                         disk.fail(Failure { kind, after: 0, times: Times::Once, cause: Cause::Broken });
                     }
                     fails += u64::from(work(&mut store).is_err());

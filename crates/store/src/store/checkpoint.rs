@@ -22,7 +22,7 @@ use crate::segment::{Body, Footer, Segment};
 use crate::shelf::Place;
 use crate::state::Lost;
 use crate::subjects::{Subjects, Value};
-use crate::table::Block;
+use crate::table::{Block, ROWS_AT_ONCE, step_aside};
 
 impl Store {
     pub(super) fn freeze(&mut self, place: Place, position: u64, state: Vec<u8>) -> Freezing {
@@ -297,7 +297,12 @@ impl Image {
         }
         put_int(&mut body, self.subjects.len() as u64);
         let mut before: Vec<u8> = Vec::new();
+        let mut encoded = 0_usize;
         self.subjects.walk(&Filter::all(), &mut |name, id| {
+            encoded += 1;
+            if encoded.is_multiple_of(ROWS_AT_ONCE) {
+                step_aside();
+            }
             let value = self.subjects.value(id);
             let shared = before.iter().zip(name).take_while(|(a, b)| a == b).count();
             put_int(&mut body, shared as u64);

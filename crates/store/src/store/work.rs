@@ -23,12 +23,13 @@ use crate::table::Table;
 /// Bytes of records that one portion writes, rounded up to blocks.
 const PORTION_BYTES: usize = 4 << 20;
 
-/// Bytes that one call of the disk writes, if there is no larger block.
-const PIECE_BYTES: usize = 256 << 10;
+/// Bytes that one call of the disk writes, if there is no larger block: they stay in the processor's caches, and others get
+/// at the processor after them.
+const PIECE_BYTES: usize = 128 << 10;
 
-/// Bytes that are synced before more are written: whoever else waits for the disk, the journal above all, waits for little
-/// more than these.
-const SYNC_BYTES: u64 = 1 << 20;
+/// Bytes that the device has before more are written: whoever else waits for it, the journal above all, waits for little more
+/// than these.
+const OUT_BYTES: u64 = 512 << 10;
 
 /// An open segment is written once this much of it waits: fewer, larger writes.
 const OPEN_BYTES: u64 = 1 << 20;
@@ -325,7 +326,7 @@ impl Writing {
         self.write(place, file, bytes, unsynced).map_err(|error| Error::disk(&name, error))
     }
 
-    /// Writes behind `bytes`, the header of a new file, in pieces that stay in the processor's caches.
+    /// Writes behind `bytes`, the header of a new file, in pieces.
     fn write(
         &self,
         place: &Place,
@@ -334,16 +335,21 @@ impl Writing {
         unsynced: &mut Option<u64>,
     ) -> io::Result<Written> {
         let mut file_len = self.file_len;
-        let mut synced = file_len;
+        let mut out = file_len;
+        let mut write_out = |from: &mut u64, end: u64| {
+            let result =
+                file.file.write_out(*from, end - *from).inspect_err(|_| *unsynced = Some(self.number));
+            *from = end;
+            result
+        };
         let mut placed = Vec::with_capacity(self.blocks.len());
         for (number, start, plain) in &self.blocks {
             if bytes.len() + plain.len() > PIECE_BYTES {
                 file.file.write_at(&bytes, file_len)?;
                 file_len += bytes.len() as u64;
                 bytes.clear();
-                if file_len - synced >= SYNC_BYTES {
-                    file.file.sync().inspect_err(|_| *unsynced = Some(self.number))?;
-                    synced = file_len;
+                if file_len - out >= OUT_BYTES {
+                    write_out(&mut out, file_len)?;
                 }
             }
             let at = file_len + bytes.len() as u64;
@@ -372,6 +378,7 @@ impl Writing {
         }
         file.file.write_at(&bytes, file_len)?;
         file_len += bytes.len() as u64;
+        write_out(&mut out, file_len)?;
         Ok(Written { number: self.number, file, file_len, placed, sealed })
     }
 }

@@ -144,6 +144,10 @@ impl File for WatchedFile {
         self.file.sync()
     }
 
+    fn write_out(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.file.write_out(offset, length)
+    }
+
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
