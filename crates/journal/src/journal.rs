@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Condvar, Mutex};
 use sonata_disk::Disk;
 
+use crate::ahead::Ahead;
 use crate::error::{Error, Refused};
 use crate::gather::Gather;
 use crate::options::{Mode, Options};
@@ -42,7 +43,8 @@ pub struct Journal {
     mode: Mode,
     limits: Limits,
     now: fn() -> u64,
-    /// Locks, all short unless said otherwise, none nested but `row` in `tail`.
+    /// Locks, all short unless said otherwise, none nested but `row` in `tail` and
+    /// `tail` in `ahead`.
     shared: Mutex<Shared>,
     wake: Condvar,
     /// The writer's thread sleeps or is about to, and nobody has woken it.
@@ -50,6 +52,8 @@ pub struct Journal {
     /// Held during writes and syncs.
     tail: Mutex<Tail>,
     row: Arc<Mutex<Row>>,
+    /// Held while the next file is filled.
+    ahead: Mutex<Option<Ahead>>,
     /// Bytes of files that are not free, to be asked without the row.
     held_bytes: AtomicU64,
     stats: Mutex<Stats>,
@@ -134,6 +138,7 @@ impl Journal {
             asleep: AtomicBool::new(false),
             tail: Mutex::new(opened.tail),
             row: opened.row,
+            ahead: Mutex::new(None),
             held_bytes: AtomicU64::new(held_bytes),
             stats: Mutex::new(Stats::default()),
             committed: Mutex::new(None),
@@ -252,6 +257,33 @@ impl Journal {
             tail.reclaim();
         }
         self.note(&mut tail);
+    }
+
+    /// Makes the next file ready, a small step each time; whether there is more to do. To be called now and then by a thread
+    /// that may wait for the disk: whoever appends a lot then never waits for more than what it appends. Failing is no harm.
+    pub fn prepare(&self) -> bool {
+        let mut ahead = self.ahead.lock();
+        if ahead.is_none() {
+            let mut tail = self.tail.lock();
+            let Some(number) = tail.begin_spare() else { return false };
+            match Ahead::begin(tail.place().clone(), number) {
+                Ok(begun) => *ahead = Some(begun),
+                // Most likely the disk is full; the batch that needs the room will tell.
+                Err(_) => tail.refuse_spare(),
+            }
+        }
+        let Some(making) = ahead.as_mut() else { return false };
+        let number = making.number;
+        match making.step() {
+            Ok(false) => return true,
+            Ok(true) => self.tail.lock().add_spare(number),
+            Err(_) => {
+                self.tail.lock().refuse_spare();
+                making.give_up();
+            }
+        }
+        *ahead = None;
+        false
     }
 
     /// Who keeps the oldest file from being reused; `None` if nobody does, or if it is the one that is being written.

@@ -2,7 +2,8 @@
 //!
 //! Overwriting bytes that exist is two to three times cheaper to sync than growing a file. So a new file is filled with
 //! zeros ahead of what is written, in growing steps, and a file that is no longer needed becomes a spare under another
-//! name, with a new salt that makes its old content void.
+//! name, with a new salt that makes its old content void. While there is none, the [next file](crate::ahead) is filled by
+//! whoever has time, and a file that is not filled any further is left for it.
 
 use std::mem;
 use std::sync::Arc;
@@ -29,10 +30,13 @@ const FILL_BUSY_BYTES: u64 = 4 << 20;
 /// Spares that are kept; a burst of releases frees the rest.
 const SPARES_MAX: usize = 2;
 
+/// Pages of the system: writing a part of one that is not in memory reads it first.
+const PAGE_BYTES: u64 = 4 << 10;
+
 static ZEROS: [u8; FILL_BYTES as usize] = [0; FILL_BYTES as usize];
 
 /// Where the files are, and under which options.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) folder: String,
@@ -83,6 +87,10 @@ pub(crate) struct Tail {
     number_next: u64,
     /// Numbers in the names of spares.
     spares: Vec<u64>,
+    /// A batch had to wait until the current file was filled, so the next one had better be ready.
+    hurried: bool,
+    /// It could not be made ready, and that is not tried again before the next one is begun.
+    spare_refused: bool,
     /// Position of the last record that was written for good.
     committed: u64,
     /// Positions up to this one are durable. `synced <= committed`.
@@ -107,6 +115,9 @@ struct Current {
     filled: u64,
     /// The file's length when it was last synced.
     filled_synced: u64,
+    /// The end of the pages that are in memory, as far as they were filled or written here. The system may have let go of them
+    /// again, but hardly of the last.
+    paged: u64,
     /// Filling ahead did not work and is left to the batch that needs it.
     fill_refused: bool,
     /// The latest claim about the oldest file that was written here.
@@ -136,6 +147,8 @@ impl Tail {
             current: None,
             number_next,
             spares,
+            hurried: false,
+            spare_refused: false,
             committed: last,
             synced: last,
             oldest_synced: 0,
@@ -219,7 +232,8 @@ impl Tail {
         let sealed = self.place.options.seal.is_some();
         let body_bytes = bytes.len() - BATCH_HEAD_BYTES + if sealed && records > 0 { TAG_BYTES } else { 0 };
         let batch_bytes = (BATCH_HEAD_BYTES + body_bytes).next_multiple_of(BATCH_ALIGN) as u64;
-        let fits = |current: &Current| current.offset + batch_bytes <= self.place.options.file_bytes;
+        let end_max = if self.spares.is_empty() { self.place.options.file_bytes } else { 0 };
+        let fits = |current: &Current| current.offset + batch_bytes <= current.filled.max(end_max);
         if !self.current.as_ref().is_some_and(fits) {
             self.begin(first)?;
         }
@@ -229,6 +243,7 @@ impl Tail {
         if end > current.filled {
             let target = (end + FILL_BUSY_BYTES).min(self.place.options.file_bytes).max(end);
             current.fill(target)?;
+            self.hurried = true;
         }
         let salt = current.header.salt;
         format::check_records(&mut bytes[BATCH_HEAD_BYTES..], salt, first);
@@ -245,6 +260,7 @@ impl Tail {
             self.scratch.extend_from_slice(&tag);
             written = &self.scratch;
         }
+        current.begin_page(end)?;
         current.file.write_at(written, current.offset).map_err(Error::io("write", &current.name))?;
         current.offset = end;
         current.oldest = oldest;
@@ -314,6 +330,8 @@ impl Tail {
         let oldest = header.oldest;
         let offset = HEADER_BYTES as u64;
         let filled_synced = filled;
+        self.hurried = false;
+        self.spare_refused = false;
         self.current = Some(Current {
             file,
             name,
@@ -322,6 +340,7 @@ impl Tail {
             offset,
             filled,
             filled_synced,
+            paged: PAGE_BYTES,
             fill_refused: false,
             oldest,
         });
@@ -362,7 +381,7 @@ impl Tail {
         // The further the file is, the more is about to come.
         let wanted = 2 * current.offset + FILL_AHEAD_BYTES;
         let target = (current.filled + FILL_BYTES).min(self.place.options.file_bytes);
-        if current.filled < target && target <= wanted && !current.fill_refused {
+        if self.spares.is_empty() && current.filled < target && target <= wanted && !current.fill_refused {
             if current.fill(target).is_err() {
                 // Most likely the disk is full; the batch that needs the room will tell.
                 current.fill_refused = true;
@@ -417,6 +436,33 @@ impl Tail {
         }
     }
 
+    /// A number for the file that is made ready before it is needed; none if none is needed soon.
+    pub(crate) fn begin_spare(&mut self) -> Option<u64> {
+        let file_bytes = self.place.options.file_bytes;
+        let needed =
+            self.current.as_ref().is_some_and(|current| self.hurried || current.offset > file_bytes / 8);
+        if !needed || self.spare_refused || !self.spares.is_empty() || self.spares_max() == 0 {
+            return None;
+        }
+        let number = self.number_next;
+        self.number_next = number.checked_add(1)?;
+        Some(number)
+    }
+
+    /// Takes a spare that is durable as it is.
+    pub(crate) fn add_spare(&mut self, number: u64) {
+        self.spares.push(number);
+        self.trim_spares();
+    }
+
+    pub(crate) fn refuse_spare(&mut self) {
+        self.spare_refused = true;
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// No more than fit beside what is held and the next file.
     fn spares_max(&self) -> usize {
         let options = &self.place.options;
@@ -429,12 +475,25 @@ impl Tail {
 impl Current {
     fn fill(&mut self, target: u64) -> Result<(), Error> {
         self.filled = fill(&*self.file, &self.name, self.filled, target)?;
+        self.paged = self.filled;
+        Ok(())
+    }
+
+    /// Voids the page that a batch up to `end` is the first to reach, if it ends within: a whole page is not read from the
+    /// disk before a part of it is written.
+    fn begin_page(&mut self, end: u64) -> Result<(), Error> {
+        let page = end - end % PAGE_BYTES;
+        if self.paged <= page && page < end && page + PAGE_BYTES <= self.filled {
+            let zeros = &ZEROS[..PAGE_BYTES as usize];
+            self.file.write_at(zeros, page).map_err(Error::io("write", &self.name))?;
+        }
+        self.paged = self.paged.max(end.next_multiple_of(PAGE_BYTES));
         Ok(())
     }
 }
 
 /// Writes zeros from the file's end on; gives the new end.
-fn fill(file: &dyn File, name: &str, mut filled: u64, target: u64) -> Result<u64, Error> {
+pub(crate) fn fill(file: &dyn File, name: &str, mut filled: u64, target: u64) -> Result<u64, Error> {
     while filled < target {
         let step = (target - filled).min(FILL_BYTES);
         file.write_at(&ZEROS[..step as usize], filled).map_err(Error::io("fill", name))?;

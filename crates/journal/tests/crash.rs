@@ -66,6 +66,9 @@ fn run(mode: Mode, records: u64) -> Run {
         if mode == Mode::Interval && number % 3 == 0 {
             opened.journal.sync().unwrap();
         }
+        if number % 11 == 0 {
+            while opened.journal.prepare() {}
+        }
         let unsynced = mode == Mode::Interval && number % 3 != 0;
         moment.calls = disk.recorded();
         if !unsynced {

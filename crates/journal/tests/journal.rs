@@ -3,10 +3,11 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use common::{Owner, Records, assert_same, body, open, options, reopen};
-use sonata_disk::lying::{Cause, Failure, Kind, Lying, Times};
+use common::{Opened, Owner, Records, assert_same, body, open, options, reopen};
+use sonata_disk::lying::{Call, Cause, Failure, Kind, Lying, Times};
 use sonata_disk::seal::{Cipher, Key, Keys};
 use sonata_disk::{Disk, Open};
 use sonata_journal::{Error, Mode, Options, Position, Refused, Sealing};
@@ -102,6 +103,100 @@ fn a_record_by_itself_costs_one_write_and_one_sync() {
     let (writes, syncs) = (disk.count(Kind::Write) - before.0, disk.count(Kind::Sync) - before.1);
     assert!((5000..5050).contains(&writes), "{writes} writes");
     assert!((5000..5010).contains(&syncs), "{syncs} syncs");
+}
+
+/// Filled when they were needed, files kept whoever wrote a lot waiting for milliseconds every 4 MiB.
+#[test]
+fn the_next_file_is_ready_before_it_is_needed() {
+    let disk = Lying::new(1);
+    let options = |seed| Options { bytes_max: 32 << 20, file_bytes: 4 << 20, ..options(seed) };
+    let mut opened = open(disk.disk(), options(1)).unwrap();
+    let owner = Arc::new(Owner::default());
+    opened.writer.run_until_idle(owner.clone());
+    assert!(!opened.journal.prepare(), "nothing was written yet");
+    let mut append = |records: u64| {
+        for _ in 0..records {
+            opened.journal.append(1, &[&[7; 4000]]).unwrap();
+            opened.writer.run_until_idle(owner.clone());
+        }
+    };
+    append(200);
+    let mut steps = 1;
+    while opened.journal.prepare() {
+        steps += 1;
+    }
+    assert_eq!(steps, 8, "of 512 KiB");
+    let spare = disk.files().into_iter().find(|name| name.ends_with("spare")).unwrap();
+    assert_eq!(disk.read(&spare).len(), 4 << 20);
+    assert!(!opened.journal.prepare(), "one is enough");
+    let (bytes, writes, files) = (disk.bytes(), disk.count(Kind::Write), disk.files().len());
+    append(1000);
+    assert_eq!(disk.bytes(), bytes, "nothing is filled any more");
+    let writes = disk.count(Kind::Write) - writes;
+    assert!((1000..=2010).contains(&writes), "{writes}: a record, at most a page before it, and a header");
+    assert_eq!((disk.files().len(), disk.files().contains(&spare)), (files, false));
+    drop(opened);
+    assert_same(&open(disk.disk(), options(2)).unwrap().replayed, &owner.committed.lock(), "after all");
+}
+
+#[test]
+fn a_next_file_that_the_disk_has_no_room_for_is_given_up() {
+    let disk = Lying::new(1);
+    let options = Options { bytes_max: 32 << 20, file_bytes: 4 << 20, ..options(1) };
+    let mut opened = open(disk.disk(), options).unwrap();
+    let owner = Arc::new(Owner::default());
+    for _ in 0..200 {
+        opened.journal.append(1, &[&[7; 4000]]).unwrap();
+        opened.writer.run_until_idle(owner.clone());
+    }
+    let (bytes, files) = (disk.bytes(), disk.files());
+    disk.set_space(Some(bytes + (1 << 20)));
+    assert!(opened.journal.prepare() && opened.journal.prepare());
+    assert!(!opened.journal.prepare());
+    assert_eq!((disk.bytes(), disk.files()), (bytes, files.clone()));
+    disk.set_space(None);
+    assert!(!opened.journal.prepare(), "it is not tried again before the next file is begun");
+    assert_eq!(disk.files(), files);
+    opened.journal.append(1, &[b"on"]).unwrap();
+    opened.writer.run_until_idle(owner.clone());
+    assert_eq!((owner.committed.lock().len(), owner.failures.lock().len()), (201, 0));
+}
+
+/// The system reads a page before a part of it is written, unless it has it in memory.
+#[test]
+fn no_page_of_a_used_file_has_to_be_read_to_write_a_part_of_it() {
+    let disk = Lying::new(1);
+    let owner = Arc::new(Owner::default());
+    let mut opened = reopen(&disk, 1);
+    let mut number = 0;
+    let mut append = |opened: &mut Opened, until: u64| {
+        while number < until {
+            number += 1;
+            let position = opened.journal.append(1, &[&body(number)]).unwrap();
+            opened.writer.run_until_idle(owner.clone());
+            opened.journal.release(1, position);
+        }
+    };
+    append(&mut opened, 2000);
+    drop(opened);
+    let spares = disk.files().into_iter().filter(|name| name.ends_with("spare")).count();
+    assert!(spares > 0);
+    let mut opened = reopen(&disk, 2);
+    let before = disk.recorded();
+    append(&mut opened, 2100);
+    let mut known = BTreeSet::new();
+    let mut parts = 0;
+    for call in &disk.record().calls()[before..] {
+        let Call::Write { inode, offset, bytes } = call else { continue };
+        let (start, end) = (*offset, *offset + bytes.len() as u64);
+        for page in start / 4096..end.div_ceil(4096) {
+            let whole = start <= page * 4096 && end >= (page + 1) * 4096;
+            assert!(whole || known.contains(&(*inode, page)), "{page} of {inode:?}");
+            known.insert((*inode, page));
+            parts += u64::from(!whole);
+        }
+    }
+    assert!(parts > 100);
 }
 
 #[test]
@@ -281,6 +376,9 @@ fn fails_at(mode: Mode, cause: Cause, times: Times, after: u64) -> bool {
         }
         opened.journal.kick();
         opened.writer.run_until_idle(owner.clone());
+        if number % 4 == 0 {
+            while opened.journal.prepare() {}
+        }
         if number % 7 == 0 {
             let _ = opened.journal.sync();
             opened.journal.retry();

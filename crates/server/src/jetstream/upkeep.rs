@@ -43,6 +43,9 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// often than this.
 const ERASE_EVERY: u32 = 600;
 
+/// Steps towards the journal's next file that are made in one look: 16 MiB.
+const PREPARED_AT_ONCE: usize = 32;
+
 /// How often a disk that has refused is tried again.
 const RETRY_EVERY: u32 = 10;
 
@@ -279,8 +282,18 @@ impl JetStream {
                     self.checkpoint(&handle);
                 }
             }
+            self.prepare_journal();
             if round.is_multiple_of(20) {
                 self.remove_buried();
+            }
+        }
+    }
+
+    /// Makes the journal's next file ready, a part of it each time: what streams have to write does not wait for long.
+    fn prepare_journal(&self) {
+        for _ in 0..PREPARED_AT_ONCE {
+            if self.is_stopping() || !self.journal.prepare() {
+                return;
             }
         }
     }
