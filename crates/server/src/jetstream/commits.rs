@@ -17,24 +17,38 @@ pub(super) struct Commits(pub(super) Weak<JetStream>);
 impl Committed for Commits {
     fn committed(&self, batch: Batch<'_>) {
         let Some(jetstream) = self.0.upgrade() else { return };
-        // Half of a small batch is sent early, so that its publishers go on while the other half is applied.
-        let run_max = batch.count().div_ceil(2).clamp(RUN_MIN, RUN_MAX);
+        // Half of a batch is sent early, so that its publishers go on while the other half is applied.
+        let sent_early = match batch.count() {
+            count @ HALVED_MIN..=HALVED_MAX => count.div_ceil(2),
+            _ => usize::MAX,
+        };
         jetstream.with_worker(|worker| {
-            let mut records = batch.records().peekable();
-            let mut run = Vec::with_capacity(run_max);
-            while let Some(first) = records.next() {
-                let lane = first.lane;
-                run.clear();
-                run.push(first);
-                while let Some(next) = records.next_if(|record| record.lane == lane && run.len() < run_max) {
-                    run.push(next);
+            let mut records = batch.records();
+            let mut window = Vec::with_capacity(batch.count().min(WINDOW));
+            let mut unsent = 0;
+            loop {
+                window.extend(records.by_ref().take(WINDOW));
+                if window.is_empty() {
+                    break;
                 }
-                if let Some(handle) = jetstream.handle(lane) {
-                    jetstream.apply(&handle, &run, worker);
+                // Records of a stream stay in order, and what streams publish to each other comes in later batches.
+                if window.len() >= SORTED_MIN {
+                    window.sort_by_key(|record: &Record<'_>| record.lane);
                 }
-                if run.len() == run_max && run_max < RUN_MAX {
-                    worker.flush(jetstream.clock.now_ns());
+                for lane in window.chunk_by(|one, two| one.lane == two.lane) {
+                    let handle = jetstream.handle(lane[0].lane);
+                    for run in lane.chunks(sent_early.min(RUN_MAX)) {
+                        if let Some(handle) = &handle {
+                            jetstream.apply(handle, run, worker);
+                        }
+                        unsent += run.len();
+                        if unsent >= sent_early {
+                            unsent = 0;
+                            worker.flush(jetstream.clock.now_ns());
+                        }
+                    }
                 }
+                window.clear();
             }
         });
         jetstream.applied.advance(batch.last());
@@ -98,10 +112,18 @@ impl Applied {
 /// A disk that is slower than this does not hold up answers.
 const CATCH_UP: Duration = Duration::from_millis(100);
 
+/// Records among which those of one stream are brought together: a stream is found, locked and asked for its turn once for
+/// all of them.
+const WINDOW: usize = 1024;
+/// Of fewer, streams that are many have hardly more than one each, and those in order are soon answered.
+const SORTED_MIN: usize = 256;
 /// Records that are applied under one lock of their stream, so that its publishers are not kept out for long.
 const RUN_MAX: usize = 256;
-/// Fewer are not worth a write to the publisher's socket of their own: a quarter of what a turn costs is waking the publisher.
-const RUN_MIN: usize = 128;
+/// Half of fewer is not worth a write to the publisher's socket of its own: up to a quarter of what a batch costs is waking
+/// its publisher.
+const HALVED_MIN: usize = 192;
+/// Half of more is not sent early: so many publishers, or messages of one, have others on their way.
+const HALVED_MAX: usize = 511;
 
 impl JetStream {
     /// Waits until what was appended so far is applied, so that whoever asks finds what it has published before, or what
