@@ -83,6 +83,17 @@ impl ReplyPrefix {
 
 /// Reads a reply subject of either form. A number that is none is read as the reference reads it: the largest.
 pub fn parse(subject: &[u8]) -> Option<Delivery<'_>> {
+    split(subject).map(|(_, delivery)| delivery)
+}
+
+/// As [`parse`], if the subject is one of the account's: the long form has a word made of the account's name.
+pub fn parse_of<'a>(subject: &'a [u8], account: &str) -> Option<Delivery<'a>> {
+    let (word, delivery) = split(subject)?;
+    word.is_none_or(|word| word == crate::nuid::hash(account).as_bytes()).then_some(delivery)
+}
+
+/// The account's word, if the form has one, and the rest.
+fn split(subject: &[u8]) -> Option<(Option<&[u8]>, Delivery<'_>)> {
     let rest = subject.strip_prefix(b"$JS.ACK.")?;
     let mut tokens = [&b""[..]; 9];
     let mut count = 0;
@@ -93,16 +104,16 @@ pub fn parse(subject: &[u8]) -> Option<Delivery<'_>> {
         }
         count += 1;
     }
-    let fields = match count {
-        7 => &tokens[..7],
-        9.. => &tokens[2..],
+    let (word, fields) = match count {
+        7 => (None, &tokens[..7]),
+        9.. => (Some(tokens[1]), &tokens[2..]),
         _ => return None,
     };
     let &[stream, consumer, deliveries, stream_sequence, consumer_sequence, timestamp, pending] = fields
     else {
         return None;
     };
-    Some(Delivery {
+    let delivery = Delivery {
         stream,
         consumer,
         deliveries: number(deliveries),
@@ -110,7 +121,8 @@ pub fn parse(subject: &[u8]) -> Option<Delivery<'_>> {
         consumer_sequence: number(consumer_sequence),
         timestamp: i64::try_from(number(timestamp)).unwrap_or(-1),
         pending: number(pending),
-    })
+    };
+    Some((word, delivery))
 }
 
 /// Whose flow control answer a subject is: stream and consumer.
@@ -127,13 +139,6 @@ pub fn parse_flow_control(subject: &[u8]) -> Option<(&[u8], &[u8])> {
         5 => Some((tokens[2], tokens[3])),
         _ => None,
     }
-}
-
-/// Whether a subject is one of the account's: the long form has a word made of the account's name.
-pub fn is_of_account(subject: &[u8], account: &str) -> bool {
-    let mut tokens = sonata_subject::tokens(subject).skip(3);
-    let word = tokens.next().unwrap_or_default();
-    tokens.count() < 7 || word == crate::nuid::hash(account).as_bytes()
 }
 
 /// What a client says about a message.
@@ -203,16 +208,16 @@ pub(crate) fn append_number(text: &mut Vec<u8>, number: u64) {
 }
 
 fn number(digits: &[u8]) -> u64 {
-    if digits.is_empty() {
+    /// No number of so many digits is too large.
+    const SAFE: usize = 19;
+
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return u64::MAX;
     }
-    digits
-        .iter()
-        .try_fold(0_u64, |value, byte| {
-            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-            value.checked_mul(10)?.checked_add(digit)
-        })
-        .unwrap_or(u64::MAX)
+    let (safe, more) = digits.split_at(digits.len().min(SAFE));
+    let value = safe.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'));
+    let append = |value: u64, digit: &u8| value.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+    more.iter().try_fold(value, append).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -256,7 +261,30 @@ mod tests {
         assert_eq!(parse(longer), Some(delivery));
         assert_eq!(parse(b"$JS.ACK.S.C.1.2.3.4.5.6"), None);
         assert_eq!(parse(b"$JS.ACK.S.C.1.2"), None);
+        let number = |digits: &str| {
+            parse(format!("$JS.ACK.S.C.1.{digits}.3.4.5").as_bytes()).map(|delivery| delivery.stream_sequence)
+        };
+        for (digits, expected) in [
+            ("0", 0),
+            ("007", 7),
+            ("9999999999999999999", 9_999_999_999_999_999_999),
+            ("18446744073709551614", u64::MAX - 1),
+            ("18446744073709551616", u64::MAX),
+            ("00000000000000000000018", 18),
+            ("-1", u64::MAX),
+            ("12a", u64::MAX),
+        ] {
+            assert_eq!(number(digits), Some(expected), "{digits}");
+        }
         assert_eq!(parse(b"$JS.ACK.S.C.1.x.3.4.5").map(|delivery| delivery.stream_sequence), Some(u64::MAX));
+    }
+
+    #[test]
+    fn the_long_form_is_of_one_account() {
+        let hash = crate::nuid::hash("A");
+        let long = [b"$JS.ACK._.", hash.as_bytes(), b".S.C.1.2.3.4.5"].concat();
+        assert!(parse_of(&long, "A").is_some() && parse_of(&long, "B").is_none());
+        assert!(parse_of(b"$JS.ACK.S.C.1.2.3.4.5", "B").is_some());
     }
 
     #[test]

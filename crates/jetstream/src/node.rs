@@ -534,10 +534,7 @@ impl Node {
 
     /// Takes an acknowledgement, from its subject.
     pub fn acknowledge(&self, account: &Account, request: Request<'_>, out: &mut dyn Publish) -> Heard {
-        let Some(delivery) = ack::parse(request.subject) else { return Heard::UNKNOWN };
-        if !ack::is_of_account(request.subject, &account.name) {
-            return Heard::UNKNOWN;
-        }
+        let Some(delivery) = ack::parse_of(request.subject, &account.name) else { return Heard::UNKNOWN };
         let (Ok(stream), Ok(consumer)) =
             (std::str::from_utf8(delivery.stream), std::str::from_utf8(delivery.consumer))
         else {

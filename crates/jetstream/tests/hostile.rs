@@ -540,7 +540,7 @@ proptest! {
         let World { machine, now, said, .. } = &mut world;
         for text in &texts {
             let _ = (Ack::parse(text), PullRequest::parse(text), ack::parse(text));
-            let _ = (ack::parse_flow_control(text), ack::is_of_account(text, "A"));
+            let _ = (ack::parse_flow_control(text), ack::parse_of(text, "A"));
             machine.pull("pull", b"inbox", text, *now, said);
             let reply = format!("$JS.ACK.S.pull.{}.{}.{}.1.0", numbers[0], numbers[1], numbers[2]);
             let delivery = ack::parse(reply.as_bytes()).unwrap();
