@@ -43,8 +43,7 @@ pub struct Journal {
     mode: Mode,
     limits: Limits,
     now: fn() -> u64,
-    /// Locks, all short unless said otherwise, none nested but `row` in `tail` and
-    /// `tail` in `ahead`.
+    /// Locks, all short unless said otherwise, none nested but `row` in `tail` in `ahead`.
     shared: Mutex<Shared>,
     wake: Condvar,
     /// The writer's thread sleeps or is about to, and nobody has woken it.

@@ -16,8 +16,8 @@
 //! The bytes are described in `FORMAT.md`.
 //!
 //! Reading order: [`record`] and [`options`] are the vocabulary, `gather` is where appended records wait, `tail` the
-//! file that is being written, `ahead` the one after it, `row` which files are still needed and by whom, `format` the bytes, `scan` and
-//! `recover` the way back.
+//! file that is being written, `ahead` the one after it, `row` which files are still needed and by whom, `format` the
+//! bytes, `scan` and `recover` the way back.
 
 mod ahead;
 pub mod error;

@@ -232,6 +232,7 @@ impl Tail {
         let sealed = self.place.options.seal.is_some();
         let body_bytes = bytes.len() - BATCH_HEAD_BYTES + if sealed && records > 0 { TAG_BYTES } else { 0 };
         let batch_bytes = (BATCH_HEAD_BYTES + body_bytes).next_multiple_of(BATCH_ALIGN) as u64;
+        // Filling a file further keeps the batch waiting for longer than the next one does, if that is ready.
         let end_max = if self.spares.is_empty() { self.place.options.file_bytes } else { 0 };
         let fits = |current: &Current| current.offset + batch_bytes <= current.filled.max(end_max);
         if !self.current.as_ref().is_some_and(fits) {
