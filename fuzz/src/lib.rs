@@ -221,7 +221,7 @@ pub fn acknowledgement_is_read_or_refused(input: &[u8]) {
     use sonata_jetstream::ack::{self, Ack};
     let (subject, payload) =
         input.split_at(input.iter().position(|byte| *byte == b' ').unwrap_or(input.len()));
-    let _ = (ack::parse(subject), ack::parse_flow_control(subject), ack::is_of_account(subject, "A"));
+    let _ = (ack::parse(subject), ack::parse_flow_control(subject), ack::parse_of(subject, "A"));
     let _ = (Ack::parse(payload), Ack::parse(payload.get(1..).unwrap_or_default()));
 }
 

@@ -11,7 +11,7 @@ use roaring::{RoaringBitmap, RoaringTreemap};
 use sonata_disk::Open;
 use sonata_disk::seal::SealError;
 
-use super::work::{Finished, Writing, Written};
+use super::work::{Finished, OUT_BYTES, Writing, Written};
 use super::{Dropped, Store};
 use crate::error::Error;
 use crate::file::{Age, SegmentFile};
@@ -154,7 +154,13 @@ impl Freezing {
         let new = format!("{name}.new");
         let file = disk.open(&new, Open::Either)?;
         file.set_len(0)?;
-        file.write_at(&self.image.encode(&self.place, self.number), 0)?;
+        let mut at = 0;
+        for piece in self.image.encode(&self.place, self.number).chunks(OUT_BYTES as usize) {
+            let length = piece.len() as u64;
+            file.write_at(piece, at)?;
+            file.write_out(at, length)?;
+            at += length;
+        }
         file.sync()?;
         // The segments' names first: a durable checkpoint must not name a file that is not there.
         disk.sync_folder(folder)?;

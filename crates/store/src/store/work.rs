@@ -29,7 +29,7 @@ const PIECE_BYTES: usize = 128 << 10;
 
 /// Bytes that the device has before more are written: whoever else waits for it, the journal above all, waits for little more
 /// than these.
-const OUT_BYTES: u64 = 512 << 10;
+pub(super) const OUT_BYTES: u64 = 512 << 10;
 
 /// An open segment is written once this much of it waits: fewer, larger writes.
 const OPEN_BYTES: u64 = 1 << 20;
