@@ -14,7 +14,6 @@ pub mod lying;
 mod name;
 mod real;
 pub mod seal;
-mod write_out;
 
 pub use real::Real;
 

@@ -1,13 +1,15 @@
 //! The host: one folder of it.
 
+mod write_out;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::write_out::write_out;
 use crate::{Disk, Entry, File, Open, name};
+use write_out::write_out;
 
 /// A folder of the host.
 ///
