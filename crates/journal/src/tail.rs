@@ -341,7 +341,7 @@ impl Tail {
             offset,
             filled,
             filled_synced,
-            paged: PAGE_BYTES,
+            paged: offset,
             fill_refused: false,
             oldest,
         });

@@ -105,22 +105,28 @@ fn a_record_by_itself_costs_one_write_and_one_sync() {
     assert!((5000..5010).contains(&syncs), "{syncs} syncs");
 }
 
+/// Files of 4 MiB, so that some are left to be filled.
+fn larger(seed: u64) -> Options {
+    Options { bytes_max: 32 << 20, file_bytes: 4 << 20, ..options(seed) }
+}
+
+/// Appends records of 4,000 bytes, each a batch of its own.
+fn append_batches(opened: &mut Opened, owner: &Arc<Owner>, batches: usize) {
+    for _ in 0..batches {
+        opened.journal.append(1, &[&[7; 4000]]).unwrap();
+        opened.writer.run_until_idle(owner.clone());
+    }
+}
+
 /// Filled when they were needed, files kept whoever wrote a lot waiting for milliseconds every 4 MiB.
 #[test]
 fn the_next_file_is_ready_before_it_is_needed() {
     let disk = Lying::new(1);
-    let options = |seed| Options { bytes_max: 32 << 20, file_bytes: 4 << 20, ..options(seed) };
-    let mut opened = open(disk.disk(), options(1)).unwrap();
+    let mut opened = open(disk.disk(), larger(1)).unwrap();
     let owner = Arc::new(Owner::default());
     opened.writer.run_until_idle(owner.clone());
     assert!(!opened.journal.prepare(), "nothing was written yet");
-    let mut append = |records: u64| {
-        for _ in 0..records {
-            opened.journal.append(1, &[&[7; 4000]]).unwrap();
-            opened.writer.run_until_idle(owner.clone());
-        }
-    };
-    append(200);
+    append_batches(&mut opened, &owner, 200);
     let mut steps = 1;
     while opened.journal.prepare() {
         steps += 1;
@@ -130,25 +136,21 @@ fn the_next_file_is_ready_before_it_is_needed() {
     assert_eq!(disk.read(&spare).len(), 4 << 20);
     assert!(!opened.journal.prepare(), "one is enough");
     let (bytes, writes, files) = (disk.bytes(), disk.count(Kind::Write), disk.files().len());
-    append(1000);
+    append_batches(&mut opened, &owner, 1000);
     assert_eq!(disk.bytes(), bytes, "nothing is filled any more");
     let writes = disk.count(Kind::Write) - writes;
     assert!((1000..=2010).contains(&writes), "{writes}: a record, at most a page before it, and a header");
     assert_eq!((disk.files().len(), disk.files().contains(&spare)), (files, false));
     drop(opened);
-    assert_same(&open(disk.disk(), options(2)).unwrap().replayed, &owner.committed.lock(), "after all");
+    assert_same(&open(disk.disk(), larger(2)).unwrap().replayed, &owner.committed.lock(), "after all");
 }
 
 #[test]
 fn a_next_file_that_the_disk_has_no_room_for_is_given_up() {
     let disk = Lying::new(1);
-    let options = Options { bytes_max: 32 << 20, file_bytes: 4 << 20, ..options(1) };
-    let mut opened = open(disk.disk(), options).unwrap();
+    let mut opened = open(disk.disk(), larger(1)).unwrap();
     let owner = Arc::new(Owner::default());
-    for _ in 0..200 {
-        opened.journal.append(1, &[&[7; 4000]]).unwrap();
-        opened.writer.run_until_idle(owner.clone());
-    }
+    append_batches(&mut opened, &owner, 200);
     let (bytes, files) = (disk.bytes(), disk.files());
     disk.set_space(Some(bytes + (1 << 20)));
     assert!(opened.journal.prepare() && opened.journal.prepare());

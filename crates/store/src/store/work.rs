@@ -4,6 +4,7 @@
 //! [`Store::finish`], so work that failed or was dropped is simply handed out again.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -336,11 +337,9 @@ impl Writing {
     ) -> io::Result<Written> {
         let mut file_len = self.file_len;
         let mut out = file_len;
-        let mut write_out = |from: &mut u64, end: u64| {
-            let result =
-                file.file.write_out(*from, end - *from).inspect_err(|_| *unsynced = Some(self.number));
-            *from = end;
-            result
+        let mut write_out = |part: Range<u64>| {
+            let result = file.file.write_out(part.start, part.end - part.start);
+            result.inspect_err(|_| *unsynced = Some(self.number))
         };
         let mut placed = Vec::with_capacity(self.blocks.len());
         for (number, start, plain) in &self.blocks {
@@ -349,7 +348,8 @@ impl Writing {
                 file_len += bytes.len() as u64;
                 bytes.clear();
                 if file_len - out >= OUT_BYTES {
-                    write_out(&mut out, file_len)?;
+                    write_out(out..file_len)?;
+                    out = file_len;
                 }
             }
             let at = file_len + bytes.len() as u64;
@@ -378,7 +378,7 @@ impl Writing {
         }
         file.file.write_at(&bytes, file_len)?;
         file_len += bytes.len() as u64;
-        write_out(&mut out, file_len)?;
+        write_out(out..file_len)?;
         Ok(Written { number: self.number, file, file_len, placed, sealed })
     }
 }
