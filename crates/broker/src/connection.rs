@@ -245,6 +245,11 @@ impl Connection {
         }
     }
 
+    /// Messages appended for it so far.
+    pub fn out_messages(&self) -> u64 {
+        self.outbound.lock().messages
+    }
+
     /// Its subscriptions, in no order.
     pub fn subscriptions(&self) -> Vec<Arc<Subscription>> {
         self.subscriptions.lock().table.iter().cloned().collect()

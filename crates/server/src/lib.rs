@@ -19,6 +19,7 @@ mod jetstream;
 mod links;
 mod listener;
 mod logger;
+mod lookout;
 mod monitoring;
 mod nowhere;
 mod ocsp;

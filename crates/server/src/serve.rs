@@ -26,6 +26,7 @@ use tokio::time::Sleep;
 use crate::connections::{Entry, TlsFacts};
 use crate::inbound::{Inbound, InputEnd};
 use crate::inner::{Inner, Stage};
+use crate::lookout::{Lookout, may_await_answer};
 use crate::ocsp::REJECTED;
 use crate::socket::{HANDSHAKE_RECORD, Handshake, Input, Reader, Socket, SocketPort};
 use crate::tls::TlsSetup;
@@ -83,6 +84,7 @@ pub(crate) async fn serve(
         armed_ns: 0,
         settings_version,
         settings,
+        lookout: Lookout::new(),
         slow: None,
         stall: None,
     };
@@ -113,6 +115,7 @@ struct Task {
     socket: Arc<Socket>,
     reader: Reader,
     inbound: Inbound,
+    lookout: Lookout,
     /// What the timer is set to.
     armed_ns: u64,
     /// The settings that the client was last told of and checked against.
@@ -357,7 +360,12 @@ impl Task {
             let inner = self.inner.clone();
             match inner.workers.with(|bench| self.turn(context, bench, now_ns)) {
                 Turn::Again => {}
-                Turn::Wait => return Poll::Pending,
+                Turn::Wait => {
+                    if self.lookout.looks_again(now_ns) {
+                        poll_again_after_others(context);
+                    }
+                    return Poll::Pending;
+                }
                 Turn::Yield => break,
                 Turn::Ended(reason) => {
                     self.connection().close(reason);
@@ -399,12 +407,16 @@ impl Task {
                     return Turn::Ended(CloseReason::ReadError);
                 }
             };
+        let input_bytes = self.inbound.input(input, source).len();
+        let answers_before = may_await_answer(input_bytes).then(|| self.client.connection().out_messages());
         let received = self.client.receive(worker, self.inbound.input(input, source), now_ns);
         self.inbound.settle(input, source, received.consumed, received.bytes_needed);
         self.entry.set_ingest_bytes(self.inbound.kept_bytes());
         self.notice_admission();
         let receivers = worker.receivers();
         worker.flush(now_ns);
+        let answered = answers_before.is_some_and(|before| self.connection().out_messages() > before);
+        self.lookout.on_input(answered, now_ns);
         if let Some(receiver) = worker.take_stalling(receivers) {
             self.inner.shared.counters.stalls.add(1);
             self.connection().count_stall();
@@ -670,6 +682,12 @@ impl Task {
             log.write(level, format_args!("{} - {line}", self.connection().label()));
         }
     }
+}
+
+/// Has the task polled again once the other tasks of its thread have had their turns and the runtime has looked for events.
+fn poll_again_after_others(context: &mut Context<'_>) {
+    // Its first poll is what has this effect.
+    let _ = std::pin::pin!(tokio::task::yield_now()).poll(context);
 }
 
 /// Whether clients should hear of the difference in what `INFO` says: where to connect, or that they should leave.
