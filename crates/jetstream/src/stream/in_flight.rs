@@ -15,6 +15,9 @@ use crate::map::HashMap;
 /// Subjects, ids and places for them that are kept allocated while nothing is on its way.
 const KEPT_MAX: usize = 1024;
 
+/// Subjects without messages on their way that are remembered, at least.
+const IDLE_MIN: usize = 16;
+
 /// A record in the log, and what to do when it is committed.
 #[derive(Debug)]
 struct Waiting {
@@ -52,7 +55,7 @@ struct Flying {
 #[derive(Debug, Default)]
 struct Subject {
     name: Vec<u8>,
-    /// The name's, so that the thread that forgets it need not read it.
+    /// The name's.
     hash: u64,
     messages: u64,
     /// Sequence of the last message.
@@ -71,18 +74,27 @@ pub(crate) struct InFlight {
 }
 
 /// Subjects by name, in places that are used again: most streams have few at a time, or another one with every message.
+///
+/// One that has no message on its way stays for a while: what the table has is read by the next message, on another thread
+/// most often, and is not written for each.
 #[derive(Debug, Default)]
 struct Subjects {
     places: Vec<Subject>,
     free: Vec<usize>,
+    /// Places that have a name and no messages.
+    idle: usize,
     /// Places by name.
     table: HashTable<usize>,
     hasher: RandomState,
 }
 
 impl Subjects {
+    /// Where a subject is that messages on their way have.
     fn find(&self, name: &[u8]) -> Option<usize> {
-        if self.table.is_empty() { None } else { self.find_hashed(name, self.hasher.hash_one(name)) }
+        if self.table.len() == self.idle {
+            return None;
+        }
+        self.find_hashed(name, self.hasher.hash_one(name)).filter(|place| self.places[*place].messages > 0)
     }
 
     fn find_hashed(&self, name: &[u8], hash: u64) -> Option<usize> {
@@ -94,12 +106,17 @@ impl Subjects {
         let hash = self.hasher.hash_one(name);
         let place = self.find_hashed(name, hash).unwrap_or_else(|| self.insert(name, hash));
         let subject = &mut self.places[place];
+        self.idle -= usize::from(subject.messages == 0);
         subject.messages += 1;
         subject.last = sequence;
         place
     }
 
+    /// A place for a subject that has none, idle.
     fn insert(&mut self, name: &[u8], hash: u64) -> usize {
+        if self.free.is_empty() && self.idle >= IDLE_MIN.max(self.places.len() / 2) {
+            self.forget_idle();
+        }
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(Subject::default());
             self.places.len() - 1
@@ -109,6 +126,7 @@ impl Subjects {
         subject.hash = hash;
         let places = &self.places;
         self.table.insert_unique(hash, place, |place| places[*place].hash);
+        self.idle += 1;
         place
     }
 
@@ -116,14 +134,21 @@ impl Subjects {
     fn remove(&mut self, place: usize) {
         let subject = &mut self.places[place];
         subject.messages -= 1;
-        if subject.messages > 0 {
-            return;
-        }
-        if let Ok(entry) = self.table.find_entry(subject.hash, |other| *other == place) {
-            entry.remove();
-        }
-        subject.name.clear();
-        self.free.push(place);
+        self.idle += usize::from(subject.messages == 0);
+    }
+
+    fn forget_idle(&mut self) {
+        let Self { places, free, table, .. } = self;
+        table.retain(|place| {
+            let subject = &mut places[*place];
+            let stays = subject.messages > 0;
+            if !stays {
+                subject.name.clear();
+                free.push(*place);
+            }
+            stays
+        });
+        self.idle = 0;
     }
 
     fn iter(&self) -> impl Iterator<Item = &Subject> {
@@ -236,7 +261,7 @@ mod tests {
     proptest! {
         /// Places of subjects are used again; what is said of a subject is what a look at all messages says.
         #[test]
-        fn what_is_on_its_way_is_known(steps in prop::collection::vec(prop::option::of(0_u8..5), 1..200)) {
+        fn what_is_on_its_way_is_known(steps in prop::collection::vec(prop::option::of(0_u8..40), 1..400)) {
             let mut in_flight = InFlight::default();
             let mut naive: VecDeque<(u64, Vec<u8>)> = VecDeque::new();
             for (at, step) in (1..).zip(steps) {
@@ -260,7 +285,7 @@ mod tests {
                         prop_assert_eq!(in_flight.find_id(position.to_string().as_bytes()), None);
                     }
                 }
-                for subject in (0..5).map(|subject| format!("s.{subject}").into_bytes()) {
+                for subject in (0..40).map(|subject| format!("s.{subject}").into_bytes()) {
                     let messages = naive.iter().filter(|(_, other)| *other == subject);
                     let last = messages.clone().map(|(sequence, _)| *sequence).next_back();
                     let count = messages.count() as u64;
