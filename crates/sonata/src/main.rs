@@ -73,8 +73,16 @@ fn run(overrides: FlagOverrides) -> ExitCode {
     }
     let code = runtime.block_on(async {
         // Before the server is ready: a signal in between must not end the process by default.
-        let signals = Signals::listen();
-        let server = match Server::start_from(overrides).await {
+        let mut signals = Signals::listen();
+        let started = tokio::select! {
+            started = Server::start_from(overrides) => started,
+            // What recovery leaves undone the next start does: it may end at any moment.
+            name = told_to_end(&mut signals) => {
+                eprintln!("{PROGRAM}: Trapped \"{name}\" signal before the server was ready");
+                return ExitCode::SUCCESS;
+            }
+        };
+        let server = match started {
             Ok(server) => server,
             Err(StartError::Logged) => return ExitCode::FAILURE,
             Err(error) => return fail(error.to_string().trim_end()),
@@ -145,6 +153,15 @@ impl Signals {
                 }
             }
         }
+    }
+}
+
+/// The name of the signal that ends the process, once it comes.
+async fn told_to_end(signals: &mut std::io::Result<Signals>) -> &'static str {
+    let Ok(signals) = signals else { return std::future::pending().await };
+    tokio::select! {
+        _ = signals.interrupt.recv() => "interrupt",
+        _ = signals.terminate.recv() => "terminated",
     }
 }
 

@@ -6,6 +6,7 @@
 mod authority;
 mod support;
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use sonata_jwt::share::{Export, Import, ShareKind};
 use sonata_jwt::token::encode;
 use sonata_jwt::user::{TimeRange, User, UserLimits};
 use support::folder::Folder;
-use support::process::{Process, is_ours, programs};
+use support::process::{Process, SONATA, is_ours, programs};
 use support::wire::Wire;
 use support::{PATIENCE, now_s};
 
@@ -865,6 +866,27 @@ fn accounts_of_an_account_server() {
             World::start(&program, &format!("resolver: URL(\"http://127.0.0.1:{port}/jwt/v1/accounts/\")\n"));
         assert_eq!(world.enter(&plain_user(MAIN)).1, "PONG", "{program:?}");
         assert_eq!(world.enter(&plain_user(4)).1, VIOLATION, "{program:?}");
+    }
+}
+
+/// An account server that is waited for, or streams that are recovered, may take long.
+#[test]
+fn a_start_holds_up_no_signal() {
+    for (signal, trapped) in [("term", "terminated"), ("quit", "interrupt")] {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let folder = Folder::new();
+        let conf = format!(
+            "listen: \"127.0.0.1:-1\"\noperator: {}\nresolver: URL(\"http://127.0.0.1:{port}/\")\n",
+            operator_token()
+        );
+        let conf = folder.write("x.conf", &conf);
+        let mut process = Process::start(Path::new(SONATA), &["-c", conf.to_str().unwrap()]);
+        let _asked = silent.accept().unwrap();
+        process.signal(signal);
+        assert_eq!(process.wait().code(), Some(0), "{signal}");
+        let last = process.lines().pop().unwrap();
+        assert_eq!(last, format!("nats-server: Trapped \"{trapped}\" signal before the server was ready"));
     }
 }
 
