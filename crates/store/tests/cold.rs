@@ -155,11 +155,10 @@ fn a_maintenance_thread_may_have_it() {
     check::<(sonata_store::Work, sonata_store::Done, sonata_store::Load, sonata_store::Loaded)>();
 }
 
-/// Whoever goes through old messages reads several blocks at once; whoever looks at single ones does not.
-#[test]
-fn blocks_are_read_ahead_of_a_reader_only() {
+/// Four thousand messages of a kilobyte, none of them in memory, in segments of so many bytes.
+fn long(segment_bytes: u64) -> Store {
     let disk = Lying::new(1);
-    let options = || Options { segment_bytes: 4 << 20, cache_bytes_max: 16 << 20, ..Options::default() };
+    let options = || Options { segment_bytes, cache_bytes_max: 16 << 20, ..Options::default() };
     let mut store = Store::create(disk.disk(), "s", options()).unwrap();
     for sequence in 1..=4000u64 {
         let payload = [sequence as u8; 1000];
@@ -168,7 +167,44 @@ fn blocks_are_read_ahead_of_a_reader_only() {
     }
     work(&mut store).unwrap();
     checkpoint(&mut store, 4000).unwrap();
-    let mut store = Store::open(disk.disk(), "s", options()).unwrap().store;
+    Store::open(disk.disk(), "s", options()).unwrap().store
+}
+
+/// Whoever goes through old messages and has it read ahead waits for the disk once.
+#[test]
+fn what_comes_next_is_read_before_it_is_asked_for() {
+    let mut store = long(1 << 20);
+    let all = Filter::all();
+    let mut loads = (0, 0);
+    for sequence in 1..=4000 {
+        while let Some(load) = store.cold_next(&all, sequence) {
+            store.warm(load.run());
+            loads.0 += 1;
+        }
+        assert_eq!(store.get(sequence).unwrap().unwrap().payload[0], sequence as u8);
+        // As often as somebody looks, one after the other.
+        while let Some(load) = store.cold_ahead(sequence + 1) {
+            store.warm(load.run());
+            loads.1 += 1;
+        }
+    }
+    assert_eq!(loads.0, 1, "the first blocks");
+    // Four megabytes in parts of half of one, and a table per segment; parts end where segments do.
+    assert!((8..=20).contains(&loads.1), "{}", loads.1);
+
+    let mut store = long(16 << 20);
+    for sequence in [1000, 3000] {
+        while let Some(load) = store.cold(sequence) {
+            store.warm(load.run());
+        }
+        assert!(store.cold_ahead(sequence).is_none(), "who looks at single ones reads nothing ahead");
+    }
+}
+
+/// Whoever goes through old messages reads several blocks at once; whoever looks at single ones does not.
+#[test]
+fn blocks_are_read_ahead_of_a_reader_only() {
+    let mut store = long(4 << 20);
     let load_all = |store: &mut Store, sequence| {
         let mut loads = 0;
         while let Some(load) = store.cold(sequence) {

@@ -83,6 +83,11 @@ impl Consumer {
         }
     }
 
+    /// Where it goes on, if that is from one message to the next.
+    pub(crate) fn reads_on(&self) -> Option<u64> {
+        self.skip_list.is_none().then_some(self.next)
+    }
+
     /// Redeliveries come first, then what has never been delivered.
     fn candidate(&mut self, scene: &mut Scene<'_>, budget: &Budget) -> Result<Candidate, Error> {
         while let Some(sequence) = self.redeliver.front().copied() {

@@ -58,6 +58,7 @@ pub use following::{Portion, Want};
 pub use foretell::Foretold;
 pub use restore::{RestoreError, Restoring};
 pub use snapshot::{Reading, Snapshot};
+use turn::Ahead;
 pub use turn::{Next, Work, WorkDone};
 
 use batch::Batches;
@@ -206,6 +207,7 @@ pub struct Machine {
     commit: Commit,
     interest: Arc<dyn Interest>,
     in_flight: InFlight,
+    ahead: Ahead,
     /// Sequence of the last message admitted.
     assigned: u64,
     dedupe: Dedupe,
@@ -397,6 +399,7 @@ impl Machine {
             commit: parts.commit,
             interest: parts.interest,
             in_flight: InFlight::default(),
+            ahead: Ahead::default(),
             dedupe: Dedupe::default(),
             lifetimes: Lifetimes::default(),
             counters: Counters::default(),

@@ -39,6 +39,16 @@ impl Work {
     }
 }
 
+/// Reading ahead of consumers, by one part at a time.
+#[derive(Debug, Default)]
+pub(super) enum Ahead {
+    #[default]
+    Nothing,
+    Wanted(Work),
+    /// Somebody reads it.
+    Asked,
+}
+
 /// Messages that one turn delivers at most, and their bytes.
 const TURN_MESSAGES_MAX: usize = 1024;
 const TURN_BYTES_MAX: usize = 1024 * 1024;
@@ -56,8 +66,16 @@ impl Machine {
         let start = self.random() as usize % ready.len().max(1);
         let (late, early) = ready.split_at(start.min(ready.len()));
         for id in early.iter().chain(late).copied() {
-            let turn =
-                self.with_consumer_of(id, now, out, |consumer, scene| consumer.deliver(scene, &mut budget));
+            let is_asked = matches!(self.ahead, Ahead::Asked);
+            let turn = self.with_consumer_of(id, now, out, |consumer, scene| {
+                let turn = consumer.deliver(scene, &mut budget);
+                let from = consumer.reads_on().filter(|_| !is_asked);
+                (turn, from.and_then(|from| scene.store.cold_ahead(from)))
+            });
+            let (turn, ahead) = turn.unzip();
+            if let Some(load) = ahead.flatten() {
+                self.ahead = Ahead::Wanted(Work(load));
+            }
             match turn {
                 Some(Ok(Turn::Idle)) => self.consumers.rest(id),
                 None => {}
@@ -87,6 +105,27 @@ impl Machine {
             self.lost = lost;
             self.consumers.change_all(Consumer::forget_count);
         }
+    }
+
+    /// What this turn's consumers will want from the disk before long, once: it is to be read without the stream's lock and
+    /// [given back](Machine::warm_ahead).
+    pub fn take_ahead(&mut self) -> Option<Work> {
+        match std::mem::take(&mut self.ahead) {
+            Ahead::Wanted(work) => {
+                self.ahead = Ahead::Asked;
+                Some(work)
+            }
+            other => {
+                self.ahead = other;
+                None
+            }
+        }
+    }
+
+    /// What was read ahead is kept for turns to come.
+    pub fn warm_ahead(&mut self, done: WorkDone) {
+        self.ahead = Ahead::Nothing;
+        self.warm(done);
     }
 
     /// What was read from the disk is kept for the next turn.

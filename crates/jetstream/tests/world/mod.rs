@@ -263,6 +263,10 @@ impl World {
             assert!(turn < TURNS_MAX, "turns without end");
             self.commit_all();
             let next = self.machine.turn(true, self.now, &mut self.said);
+            if let Some(work) = self.machine.take_ahead() {
+                assert!(self.machine.take_ahead().is_none(), "one part at a time");
+                self.machine.warm_ahead(work.run());
+            }
             self.commit_all();
             match next {
                 Next::Idle if !self.machine.take_turn_wish() => return,

@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use sonata_broker::service::{Errand, Outbox};
 use sonata_broker::worker::Worker;
 use sonata_jetstream::outgoing::Haste;
-use sonata_jetstream::stream::{Next, Stream};
+use sonata_jetstream::stream::{Next, Stream, Work};
 
 use super::{Handle, Itself, JetStream};
 
@@ -37,7 +37,7 @@ pub(super) struct Turns {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Arc<Handle>>,
+    queue: VecDeque<Job>,
     /// When which lane's timer is due.
     timers: BTreeSet<(Instant, u64)>,
     timer_of: HashMap<u64, (Instant, Arc<Handle>)>,
@@ -48,6 +48,13 @@ struct State {
     stopped: bool,
 }
 
+/// What streams wait for.
+enum Job {
+    Turn(Arc<Handle>),
+    /// What its consumers will want before long is read.
+    ReadAhead(Arc<Handle>, Work),
+}
+
 /// What time has brought.
 enum Due {
     Timer(Arc<Handle>),
@@ -56,7 +63,11 @@ enum Due {
 
 impl Turns {
     pub(super) fn push(&self, handle: Arc<Handle>) {
-        self.state.lock().queue.push_back(handle);
+        self.push_job(Job::Turn(handle));
+    }
+
+    fn push_job(&self, job: Job) {
+        self.state.lock().queue.push_back(job);
         self.ready.notify_one();
     }
 
@@ -99,15 +110,15 @@ impl Turns {
         self.due.notify_all();
     }
 
-    /// The next stream that has something to do; `None` when it is over.
-    fn next(&self) -> Option<Arc<Handle>> {
+    /// What is next to be done; `None` when it is over.
+    fn next(&self) -> Option<Job> {
         let mut state = self.state.lock();
         loop {
             if state.stopped {
                 return None;
             }
-            if let Some(handle) = state.queue.pop_front() {
-                return Some(handle);
+            if let Some(job) = state.queue.pop_front() {
+                return Some(job);
             }
             self.ready.wait(&mut state);
         }
@@ -163,7 +174,7 @@ impl Turns {
         }
     }
 
-    /// Streams that wait for a turn.
+    /// Streams that wait for a turn, or for what is read.
     pub(super) fn len(&self) -> usize {
         self.state.lock().queue.len()
     }
@@ -207,7 +218,15 @@ impl JetStream {
 
     /// Runs turns until the server stops.
     pub(super) fn run_turns(&self) {
-        while let Some(handle) = self.turns.next() {
+        while let Some(job) = self.turns.next() {
+            let handle = match job {
+                Job::Turn(handle) => handle,
+                Job::ReadAhead(handle, work) => {
+                    let done = work.run();
+                    handle.stream.lock().warm_ahead(done);
+                    continue;
+                }
+            };
             if handle.stream.is_deleted() {
                 continue;
             }
@@ -240,18 +259,21 @@ impl JetStream {
 
     /// One turn of a stream that has asked for it: what it delivers is with its receivers when this returns, though not yet
     /// written to them. [`JetStream::end_turn`] comes next. `disk` says whether the caller may read from the disk.
-    fn turn(&self, handle: &Handle, worker: &mut Worker, disk: bool) -> Next {
+    fn turn(&self, handle: &Arc<Handle>, worker: &mut Worker, disk: bool) -> Next {
         handle.stream.begin_turn();
         let now = self.clock.now_unix_ns();
         let following = self.node.follow(&handle.stream, now, &mut self.post(&handle.home, worker.outbox()));
-        let next = {
+        let (next, ahead) = {
             let mut post = self.post(&handle.home, worker.outbox());
             let mut machine = handle.stream.lock();
             if handle.stream.take_review() {
                 machine.review_interest(now, &mut post);
             }
-            machine.turn(disk, now, &mut post)
+            (machine.turn(disk, now, &mut post), machine.take_ahead())
         };
+        if let Some(work) = ahead {
+            self.turns.push_job(Job::ReadAhead(handle.clone(), work));
+        }
         worker.publish_items(&self.shared, self.clock.now_ns());
         if following && matches!(next, Next::Idle) { Next::More } else { next }
     }

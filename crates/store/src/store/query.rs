@@ -338,37 +338,94 @@ impl Store {
     pub fn cold(&self, sequence: u64) -> Option<Load> {
         let (at, delta) = self.locate(sequence)?;
         let segment = &self.segments[at];
-        let number = segment.number;
-        let (table, unwritten) = match &segment.body {
-            Body::Hot(hot) if hot.tail.is_empty() || hot.index.table.find(delta)?.offset < hot.tail_start => {
-                (&hot.index.table, Some(&hot.unwritten))
-            }
-            Body::Hot(_) => return None,
-            Body::Sealed(footer) => match self.shelf.tables.peek(number) {
-                Some(index) => (&index.table, None),
-                None => return self.load(segment, Part::Table(*footer)),
-            },
+        let table = match self.table(segment) {
+            Ok(table) => table,
+            Err(footer) => return self.load(segment, Part::Table(footer)),
         };
-        let index = table.block(table.find(delta)?.offset)?;
-        let is_known = |index: usize| {
-            unwritten.is_some_and(|unwritten| unwritten.contains_key(&(index as u32)))
-                || self.shelf.blocks.contains((number, table.blocks[index].place))
-        };
-        if is_known(index) {
+        let offset = table.find(delta)?.offset;
+        if let Body::Hot(hot) = &segment.body
+            && !hot.tail.is_empty()
+            && offset >= hot.tail_start
+        {
             return None;
         }
-        let mut blocks = vec![table.blocks[index]];
-        if index == 0 || is_known(index - 1) {
-            let mut room = READ_AHEAD_BYTES.min(self.options.cache_bytes_max / READ_AHEAD_PART);
-            for (index, block) in table.blocks.iter().enumerate().skip(index + 1) {
-                room = room.saturating_sub(u64::from(block.length));
-                if room == 0 || is_known(index) {
-                    break;
+        let index = table.block(offset)?;
+        if self.has_block(segment, table, index) {
+            return None;
+        }
+        if index == 0 || self.has_block(segment, table, index - 1) {
+            return self.load_from(segment, table, index);
+        }
+        self.load(segment, Part::Blocks(vec![table.blocks[index]]))
+    }
+
+    /// What whoever goes from one message to the next, and has come to `from`, will want before long: at most a table, or
+    /// several blocks. `None` when they have enough of it in memory, wait for the disk already, or have not come from the block
+    /// before.
+    pub fn cold_ahead(&self, from: u64) -> Option<Load> {
+        let mut ahead = 0;
+        let first = self.segment_from(from);
+        for at in first..self.segments.len() {
+            let segment = &self.segments[at];
+            let table = match self.table(segment) {
+                Ok(table) => table,
+                Err(footer) => return (at > first).then(|| self.load(segment, Part::Table(footer)))?,
+            };
+            let row =
+                table.rows.get(if at > first { 0 } else { table.lower_bound(delta(segment.base, from)) });
+            let Some(index) = row.and_then(|row| table.block(row.offset)) else { continue };
+            if at == first && index > 0 && !self.has_block(segment, table, index - 1) {
+                return None;
+            }
+            for index in index..table.blocks.len() {
+                if !self.has_block(segment, table, index) {
+                    return (ahead > 0).then(|| self.load_from(segment, table, index))?;
                 }
-                blocks.push(*block);
+                ahead += u64::from(table.blocks[index].length);
+                if ahead > self.read_ahead_bytes() {
+                    return None;
+                }
             }
         }
+        None
+    }
+
+    /// A segment's table, or where it is.
+    #[inline]
+    fn table<'a>(&'a self, segment: &'a Segment) -> Result<&'a Table, Footer> {
+        match &segment.body {
+            Body::Hot(hot) => Ok(&hot.index.table),
+            Body::Sealed(footer) => {
+                self.shelf.tables.peek(segment.number).map(|index| &*index.table).ok_or(*footer)
+            }
+        }
+    }
+
+    #[inline]
+    fn has_block(&self, segment: &Segment, table: &Table, index: usize) -> bool {
+        let unwritten = match &segment.body {
+            Body::Hot(hot) => hot.unwritten.contains_key(&(index as u32)),
+            Body::Sealed(_) => false,
+        };
+        unwritten || self.shelf.blocks.contains((segment.number, table.blocks[index].place))
+    }
+
+    /// A block, and those behind it that are not in memory, as far as is read at once.
+    fn load_from(&self, segment: &Segment, table: &Table, index: usize) -> Option<Load> {
+        let mut blocks = vec![table.blocks[index]];
+        let mut room = self.read_ahead_bytes();
+        for (index, block) in table.blocks.iter().enumerate().skip(index + 1) {
+            room = room.saturating_sub(u64::from(block.length));
+            if room == 0 || self.has_block(segment, table, index) {
+                break;
+            }
+            blocks.push(*block);
+        }
         self.load(segment, Part::Blocks(blocks))
+    }
+
+    fn read_ahead_bytes(&self) -> u64 {
+        READ_AHEAD_BYTES.min(self.options.cache_bytes_max / READ_AHEAD_PART)
     }
 
     /// What would have to be read from the disk for the next step of [`Store::next_message`]. Run it, give it to
