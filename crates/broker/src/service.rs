@@ -94,6 +94,8 @@ pub struct Outbox {
     text: Vec<u8>,
     senders: Vec<Sender>,
     errands: Vec<(u64, Arc<dyn Errand>)>,
+    /// See [`Outbox::hold_back`].
+    pub(crate) holds_back: bool,
 }
 
 /// In which account, and by whom.
@@ -212,6 +214,12 @@ impl Outbox {
         {
             self.errands.push((key, errand));
         }
+    }
+
+    /// Has the publisher of this batch held back for a moment before it is read from again: who takes its messages does not
+    /// keep pace.
+    pub fn hold_back(&mut self) {
+        self.holds_back = true;
     }
 
     /// Whether no message waits.

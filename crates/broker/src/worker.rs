@@ -81,8 +81,9 @@ impl Worker {
         }
     }
 
-    /// Writes out what the batch appended, one attempt per receiver; the rest is left to their own tasks.
+    /// Ends the batch: writes out what it appended, one attempt per receiver; the rest is left to their own tasks.
     pub fn flush(&mut self, now_ns: u64) {
+        self.outbox.holds_back = false;
         for connection in self.promised.drain(..) {
             if connection.flush(&mut self.writing, now_ns) == Flushed::More {
                 connection.hand_over();
@@ -103,6 +104,11 @@ impl Worker {
     pub fn take_stalling(&mut self, receivers: usize) -> Option<Arc<Connection>> {
         let stalling = std::mem::take(&mut self.stalling);
         (stalling.len() * 4 >= receivers).then(|| stalling.into_iter().next()).flatten()
+    }
+
+    /// Whether a service of this batch [holds back](crate::service::Outbox::hold_back) its publisher.
+    pub fn is_held_back(&self) -> bool {
+        self.outbox.holds_back
     }
 
     /// How many receivers were near their limit so far, for [`Worker::forget_stalling`].

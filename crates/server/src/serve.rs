@@ -39,7 +39,7 @@ const TURNS_PER_POLL: usize = 4;
 /// Batches of input that are still carried out of a client that has gone: what fits into a socket's buffer.
 const LAST_TURNS: usize = 32;
 
-/// How long a producer is held back for a receiver that is near its limit, per turn.
+/// How long a producer is held back for a receiver or a stream that is near its limit, per turn.
 const STALL: Duration = Duration::from_millis(5);
 
 /// How long a PROXY header may take.
@@ -133,9 +133,9 @@ struct Slow {
     authorization_version: u64,
 }
 
-/// Being held back for a receiver.
+/// Being held back for a receiver, or for a stream whose disk does not keep pace.
 struct Stall {
-    receiver: Arc<Connection>,
+    receiver: Option<Arc<Connection>>,
     until: Pin<Box<Sleep>>,
 }
 
@@ -414,10 +414,12 @@ impl Task {
         self.entry.set_ingest_bytes(self.inbound.kept_bytes());
         self.notice_admission();
         let receivers = worker.receivers();
+        let is_held_back = worker.is_held_back();
         worker.flush(now_ns);
         let answered = answers_before.is_some_and(|before| self.connection().out_messages() > before);
         self.lookout.on_input(answered, now_ns);
-        if let Some(receiver) = worker.take_stalling(receivers) {
+        let receiver = worker.take_stalling(receivers);
+        if receiver.is_some() || is_held_back {
             self.inner.shared.counters.stalls.add(1);
             self.connection().count_stall();
             self.stall = Some(Stall { receiver, until: Box::pin(tokio::time::sleep(STALL)) });
@@ -611,7 +613,7 @@ impl Task {
 
     fn poll_stall(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(stall) = &mut self.stall {
-            if stall.receiver.wait_for_room(context.waker()) {
+            if stall.receiver.as_ref().is_none_or(|receiver| receiver.wait_for_room(context.waker())) {
                 ready!(stall.until.as_mut().poll(context));
             }
             self.stall = None;

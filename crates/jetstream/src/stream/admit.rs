@@ -27,8 +27,8 @@ pub struct Incoming<'a> {
 /// Headers may be no longer, bytes.
 const HEADERS_MAX: usize = 64 * 1024 - 1;
 
-/// Committed bytes that wait to be written to segments; beyond it publishers are told to slow down. Far more than a disk
-/// that works ever leaves waiting.
+/// Committed bytes that wait to be written to segments: beyond half of it publishers are held back, beyond all of it they
+/// are refused.
 const UNWRITTEN_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Sequences that publishers do not get: more than a batch has messages, so that there are some for what comes of theirs.
@@ -251,7 +251,13 @@ impl Machine {
         if self.config.sealed { Err(ErrorCode::StreamSealed) } else { Ok(()) }
     }
 
-    /// Whether the disk keeps pace.
+    /// Whether the disk does not keep pace, so that publishers should be held back before there is no more room for what they
+    /// send.
+    pub fn is_behind(&self) -> bool {
+        self.store.unwritten_bytes() > UNWRITTEN_BYTES_MAX / 2
+    }
+
+    /// Whether there is room in memory for what is not written yet.
     pub(super) fn check_written(&self) -> Result<(), ErrorCode> {
         match self.store.unwritten_bytes() > UNWRITTEN_BYTES_MAX {
             true => Err(ErrorCode::StreamTooManyRequests),

@@ -514,6 +514,61 @@ mod tests {
         std::fs::remove_dir_all(folder).expect("a folder");
     }
 
+    /// A publisher is held back before there is no room for what it sends, and it is refused.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_publishes_faster_than_the_disk_writes_is_held_back() {
+        let folder = std::env::temp_dir().join(format!("sonata-behind-{}", std::process::id()));
+        let options = ServerOptions {
+            host: "127.0.0.1".into(),
+            port: 0,
+            store_dir: Some(folder.clone()),
+            jetstream: Some(Options::default()),
+            ..ServerOptions::default()
+        };
+        let server = Server::start(options).await.expect("a server");
+        let address = server.client_address().expect("an address");
+        let mut client = BufReader::new(TcpStream::connect(address).await.expect("a connection"));
+        let create = r#"{"name":"S","subjects":["s"]}"#;
+        let hello = format!(
+            "CONNECT {{\"verbose\":false}}\r\nSUB answers 1\r\nPUB $JS.API.STREAM.CREATE.S answers {}\r\n{create}\r\n",
+            create.len()
+        );
+        client.write_all(hello.as_bytes()).await.expect("written");
+        let mut line = String::new();
+        while !line.contains("did_create") {
+            line.clear();
+            client.read_line(&mut line).await.expect("a line");
+        }
+        let jetstream = server.inner().jetstream.load_full().expect("JetStream");
+        let handle = jetstream.handles().pop().expect("a stream");
+        // While it is out, nothing else is written.
+        let work = loop {
+            let work = handle.stream.lock().begin_checkpoint(GLOBAL_ACCOUNT);
+            match work {
+                Some(work) => break work,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        let stalls = || server.inner().shared.counters.stalls.value();
+        let message = format!("PUB s answers 1000000\r\n{}\r\n", "x".repeat(1_000_000));
+        for sequence in 1..=40 {
+            assert!(sequence > 33 || stalls() == 0, "held back at {sequence}");
+            client.write_all(message.as_bytes()).await.expect("written");
+            let stored = format!("{{\"stream\":\"S\",\"seq\":{sequence}}}\r\n");
+            line.clear();
+            while !line.starts_with('{') {
+                line.clear();
+                client.read_line(&mut line).await.expect("a line");
+            }
+            assert_eq!(line, stored);
+        }
+        assert!(stalls() > 0, "not held back");
+        drop(work);
+        drop((jetstream, handle));
+        server.shutdown().await;
+        std::fs::remove_dir_all(folder).expect("a folder");
+    }
+
     /// A server that leaves while a reload recovers streams tells its clients so, and its process need not stay. Who stays
     /// is told when the recovery is over.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

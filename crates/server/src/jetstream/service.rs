@@ -35,8 +35,15 @@ impl StreamService {
         if self.handle.stream.is_deleted() || self.handle.stream.is_resting() {
             return false;
         }
-        let mut post = jetstream.post(&self.handle.home, outbox);
-        take(&mut self.handle.stream.lock(), jetstream.clock.unix_ns(now_ns), &mut post);
+        let is_behind = {
+            let mut post = jetstream.post(&self.handle.home, outbox);
+            let mut machine = self.handle.stream.lock();
+            take(&mut machine, jetstream.clock.unix_ns(now_ns), &mut post);
+            machine.is_behind()
+        };
+        if is_behind {
+            outbox.hold_back();
+        }
         true
     }
 
