@@ -83,9 +83,11 @@ impl Consumer {
         }
     }
 
-    /// Where it goes on, if that is from one message to the next.
+    /// Where it goes on, if that is from one message to the next and something is to be read ahead for it. With flow control
+    /// nothing is: whoever waits for the disk delivers meanwhile what the client's thread would deliver between its answers,
+    /// which was measured to be faster most of the time.
     pub(crate) fn reads_on(&self) -> Option<u64> {
-        self.skip_list.is_none().then_some(self.next)
+        (self.skip_list.is_none() && !self.config.flow_control).then_some(self.next)
     }
 
     /// Redeliveries come first, then what has never been delivered.
