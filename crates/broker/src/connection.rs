@@ -85,7 +85,7 @@ pub struct ConnectionCounts {
     pub pending_bytes: usize,
     /// Subscriptions.
     pub subscriptions: usize,
-    /// Times that it was held back for a slow receiver.
+    /// Times that it was held back for a slow receiver, or for a stream whose disk does not keep pace.
     pub stalls: u64,
 }
 
@@ -436,7 +436,7 @@ impl Connection {
         self.outbound.lock().wait_for_room(waker)
     }
 
-    /// Counts that it was held back for a slow receiver.
+    /// Counts that it was held back for a slow receiver, or for a stream whose disk does not keep pace.
     pub fn count_stall(&self) {
         self.stalls.fetch_add(1, Ordering::Relaxed);
     }

@@ -22,7 +22,7 @@ pub struct Traffic {
 pub struct ServerCounters {
     /// Connections closed because they answered no `PING`.
     pub stale_connections: Counter,
-    /// Times that a producer was held back for a slow receiver.
+    /// Times that a producer was held back for a slow receiver, or for a stream whose disk does not keep pace.
     pub stalls: Counter,
     /// Publishes whose route was cached.
     pub route_hits: Counter,

@@ -281,7 +281,7 @@ pub struct Connection {
     pub in_bytes: u64,
     /// Bytes sent.
     pub out_bytes: u64,
-    /// How often it was held back for a slow receiver.
+    /// How often it was held back for a slow receiver, or for a stream whose disk does not keep pace.
     #[serde(skip_serializing_if = "is_default")]
     pub stalls: u64,
     /// Subscriptions.

@@ -143,7 +143,7 @@ pub struct Varz {
     pub slow_consumers: u64,
     /// Connections closed for not answering pings.
     pub stale_connections: u64,
-    /// How often a publisher was held back for a slow receiver.
+    /// How often a publisher was held back for a slow receiver, or for a stream whose disk does not keep pace.
     pub stalled_clients: u64,
     /// Subscriptions of all accounts now.
     pub subscriptions: u64,

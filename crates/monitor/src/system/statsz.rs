@@ -46,7 +46,7 @@ pub struct Statsz {
     /// Of those, which kind.
     #[serde(skip_serializing_if = "is_default")]
     pub stale_connection_stats: ByKind,
-    /// How often a client was held back for a slow receiver.
+    /// How often a client was held back for a slow receiver, or for a stream whose disk does not keep pace.
     #[serde(skip_serializing_if = "is_default")]
     pub stalled_clients: u64,
     /// Servers that this one knows, itself as well.
