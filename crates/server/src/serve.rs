@@ -407,9 +407,10 @@ impl Task {
                     return Turn::Ended(CloseReason::ReadError);
                 }
             };
-        let input_bytes = self.inbound.input(input, source).len();
-        let answers_before = may_await_answer(input_bytes).then(|| self.client.connection().out_messages());
-        let received = self.client.receive(worker, self.inbound.input(input, source), now_ns);
+        let operations = self.inbound.input(input, source);
+        let answers_before =
+            may_await_answer(operations.len()).then(|| self.client.connection().out_messages());
+        let received = self.client.receive(worker, operations, now_ns);
         self.inbound.settle(input, source, received.consumed, received.bytes_needed);
         self.entry.set_ingest_bytes(self.inbound.kept_bytes());
         self.notice_admission();

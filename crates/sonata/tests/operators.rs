@@ -6,7 +6,7 @@
 mod authority;
 mod support;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -797,7 +797,7 @@ fn monitoring_and_reloads() {
 
 fn get(port: u16, path: &str) -> Value {
     use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
     let mut answer = String::new();
@@ -808,7 +808,6 @@ fn get(port: u16, path: &str) -> Value {
 /// An account server: where it listens. With a certificate it speaks TLS.
 fn account_server(tokens: Vec<(String, String)>, certificate: Option<&Issued>) -> u16 {
     use std::io::{BufRead, BufReader, Read, Write};
-    use std::net::{TcpListener, TcpStream};
 
     trait Both: Read + Write {}
     impl<T: Read + Write> Both for T {}

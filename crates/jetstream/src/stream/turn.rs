@@ -66,10 +66,10 @@ impl Machine {
         let start = self.random() as usize % ready.len().max(1);
         let (late, early) = ready.split_at(start.min(ready.len()));
         for id in early.iter().chain(late).copied() {
-            let is_asked = matches!(self.ahead, Ahead::Asked);
+            let reads_ahead = matches!(self.ahead, Ahead::Nothing);
             let turn = self.with_consumer_of(id, now, out, |consumer, scene| {
                 let turn = consumer.deliver(scene, &mut budget);
-                let from = consumer.reads_on().filter(|_| !is_asked);
+                let from = consumer.reads_on().filter(|_| reads_ahead);
                 (turn, from.and_then(|from| scene.store.cold_ahead(from)))
             });
             let (turn, ahead) = turn.unzip();
@@ -110,11 +110,8 @@ impl Machine {
     /// What this turn's consumers will want from the disk before long, once: it is to be read without the stream's lock and
     /// [given back](Machine::warm_ahead).
     pub fn take_ahead(&mut self) -> Option<Work> {
-        match std::mem::take(&mut self.ahead) {
-            Ahead::Wanted(work) => {
-                self.ahead = Ahead::Asked;
-                Some(work)
-            }
+        match std::mem::replace(&mut self.ahead, Ahead::Asked) {
+            Ahead::Wanted(work) => Some(work),
             other => {
                 self.ahead = other;
                 None

@@ -369,17 +369,18 @@ impl Store {
             let segment = &self.segments[at];
             let table = match self.table(segment) {
                 Ok(table) => table,
-                Err(footer) => return (at > first).then(|| self.load(segment, Part::Table(footer)))?,
+                Err(_) if at == first => return None,
+                Err(footer) => return self.load(segment, Part::Table(footer)),
             };
-            let row =
-                table.rows.get(if at > first { 0 } else { table.lower_bound(delta(segment.base, from)) });
+            let row = if at == first { table.lower_bound(delta(segment.base, from)) } else { 0 };
+            let row = table.rows.get(row);
             let Some(index) = row.and_then(|row| table.block(row.offset)) else { continue };
             if at == first && index > 0 && !self.has_block(segment, table, index - 1) {
                 return None;
             }
             for index in index..table.blocks.len() {
                 if !self.has_block(segment, table, index) {
-                    return (ahead > 0).then(|| self.load_from(segment, table, index))?;
+                    return if ahead > 0 { self.load_from(segment, table, index) } else { None };
                 }
                 ahead += u64::from(table.blocks[index].length);
                 if ahead > self.read_ahead_bytes() {
